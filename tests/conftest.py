@@ -1,0 +1,70 @@
+"""Set up one pytest run: one Keras backend, quiet logs, few threads, fixed seeds.
+
+Keras fixes its backend when it is imported, so a run tests one backend. The tests
+of ``ON_EVERY_BACKEND`` run on each of them; the rest, which need no backend or work
+the same on all, run once, on TensorFlow.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import random  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+BACKEND = os.environ["KERAS_BACKEND"]
+TESTS = Path(__file__).parent
+# Files and folders, below this one.
+ON_EVERY_BACKEND = (
+    "layers",
+    "models",
+    "ops",
+    "tasks",
+    "test_losses.py",
+    "test_ops.py",
+    "zoo/test_loading.py",
+    "zoo/test_saving.py",
+)
+
+
+def pytest_report_header(config):
+    return f"keras backend: {BACKEND}"
+
+
+def pytest_itemcollected(item):
+    path = item.path.relative_to(TESTS)
+    places = {part.as_posix() for part in (path, *path.parents)}
+    if places & set(ON_EVERY_BACKEND) or item.get_closest_marker("torch"):
+        item.add_marker("backend")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests that are marked as belonging to another backend."""
+
+    def elsewhere(item):
+        marks = {mark.name for mark in item.iter_markers()}
+        return bool(marks & {"tensorflow", "torch"} - {BACKEND})
+
+    left_out = [item for item in items if elsewhere(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not elsewhere(item)]
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Start every test from the same random state; import no Keras for it."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(20260101)
+    else:
+        random.seed(20260101)
+        np.random.seed(20260101)
