@@ -1,0 +1,148 @@
+"""Post-norm Transformer layer of BERT, RoFormer and RoFormerV2."""
+
+import keras
+from keras import ops
+
+from bert4keras3.layers import attention_bias as position_biases
+from bert4keras3.layers import attention_normalizer, normalization
+from bert4keras3.layers import rotary_embedding as rotary_embeddings
+from bert4keras3.layers.feed_forward import FeedForward
+from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class TransformerLayer(keras.layers.Layer):
+    """`x = N(x + Attention(x))`, then `x = N(x + FeedForward(x))`, with dropout.
+
+    Args:
+        num_heads: number of attention heads; `hidden_dim` must be a multiple of it.
+        intermediate_dim: width of the feed-forward layer.
+        key_dim: size of a query and key vector, by default the head size.
+        activation: activation(s) of the feed-forward layer.
+        dropout: rate after attention and after feed-forward.
+        attention_dropout: rate on the attention weights.
+        use_bias: add biases to all projections.
+        norm: `"layer_norm"` or `"rms_norm"`.
+        epsilon: epsilon of the norms.
+        normalizer: attention normalizer.
+        rotary_embedding: rotary embedding, or `None`.
+        kernel_initializer: initializer of all kernels.
+        position_bias: positions added to the logits, or `None`.
+
+    Call arguments:
+        x: `(B, T, D)`.
+        attention_mask: boolean, broadcasts to `(B, N, T, T)`.
+        positions: `(T,)` or `(B, T)`, `None` for `0 .. T-1`.
+
+    Returns:
+        `(B, T, D)`.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        intermediate_dim,
+        key_dim=None,
+        activation="gelu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        use_bias=True,
+        norm="layer_norm",
+        epsilon=1e-7,
+        normalizer="softmax",
+        rotary_embedding=None,
+        kernel_initializer="glorot_uniform",
+        position_bias=None,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.norm = norm
+        self.epsilon = epsilon
+        self.normalizer = attention_normalizer.get(normalizer)
+        self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
+        self.position_bias = position_biases.get(position_bias, self.dtype_policy)
+        self.attention_dropout = attention_dropout
+        self.use_bias = use_bias
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.feed_forward = FeedForward(
+            intermediate_dim,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name="feed_forward",
+        )
+        self.attention_norm = self._norm("attention_norm")
+        self.feed_forward_norm = self._norm("feed_forward_norm")
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def _norm(self, name):
+        return normalization.make(
+            self.norm, epsilon=self.epsilon, dtype=self.dtype_policy, name=name
+        )
+
+    def build(self, input_shape):
+        hidden_dim = input_shape[-1]
+        if hidden_dim % self.num_heads:
+            raise ValueError(
+                f"`hidden_dim` must be a multiple of `num_heads`. Received "
+                f"hidden_dim={hidden_dim}, num_heads={self.num_heads}."
+            )
+        self.attention = MultiHeadAttention(
+            num_heads=self.num_heads,
+            head_dim=hidden_dim // self.num_heads,
+            key_dim=self.key_dim,
+            normalizer=self.normalizer,
+            rotary_embedding=self.rotary_embedding,
+            use_bias=self.use_bias,
+            dropout=self.attention_dropout,
+            kernel_initializer=self.kernel_initializer,
+            position_bias=self.position_bias,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        for layer in (
+            self.attention,
+            self.attention_norm,
+            self.feed_forward,
+            self.feed_forward_norm,
+        ):
+            layer.build(input_shape)
+
+    def call(self, x, attention_mask=None, positions=None, training=None):
+        x = ops.cast(x, self.compute_dtype)
+        attended = self.attention(
+            x,
+            attention_mask=attention_mask,
+            query_positions=positions,
+            training=training,
+        )
+        x = self.attention_norm(x + self.dropout_layer(attended, training=training))
+        fed = self.feed_forward(x)
+        return self.feed_forward_norm(x + self.dropout_layer(fed, training=training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = super().get_config()
+        inner = self.feed_forward.get_config()
+        return {
+            **config,
+            "num_heads": self.num_heads,
+            "intermediate_dim": inner["intermediate_dim"],
+            "key_dim": self.key_dim,
+            "activation": inner["activation"],
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "use_bias": self.use_bias,
+            "norm": self.norm,
+            "epsilon": self.epsilon,
+            "normalizer": attention_normalizer.serialize(self.normalizer),
+            "rotary_embedding": rotary_embeddings.serialize(self.rotary_embedding),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "position_bias": position_biases.serialize(self.position_bias),
+        }

@@ -1,0 +1,61 @@
+"""Finding a variant by its name.
+
+Rotary embeddings, normalizers, masks and norms are families of classes. Each
+family is a table `{name: class}`; an argument takes a name, a serialized config
+or an instance, and this module turns all three into an instance.
+"""
+
+import difflib
+
+import keras
+
+
+def lookup(name, table, kind):
+    """Return `table[name]`.
+
+    Args:
+        name: string, a key of `table`.
+        table: dict of the known names.
+        kind: what the table holds, in words, for the error text.
+
+    Raises:
+        ValueError: the name is unknown; the text names the nearest and all of them.
+
+    Example:
+
+    >>> lookup("soft", {"soft": 1}, "normalizer")
+    1
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"Unknown {kind} {name!r}.{hint} Known names: {', '.join(sorted(table))}."
+    )
+
+
+def resolve(identifier, table, kind, base):
+    """Turn a name, a serialized config or an instance into an instance.
+
+    Args:
+        identifier: string in `table`, a config that
+            `keras.saving.serialize_keras_object` made, or an instance of `base`.
+        table: dict from name to class; the class is called without arguments.
+        kind: what the table holds, in words, for the error text.
+        base: class which the result must be an instance of.
+
+    Raises:
+        ValueError: unknown name.
+        TypeError: neither a name, a config nor an instance of `base`.
+    """
+    if isinstance(identifier, str):
+        return lookup(identifier, table, kind)()
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, base):
+        return identifier
+    raise TypeError(
+        f"Expected a {kind}: one of {', '.join(sorted(table))}, or an instance of "
+        f"{base.__name__}. Received: {identifier!r}."
+    )

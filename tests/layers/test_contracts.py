@@ -1,0 +1,243 @@
+"""The contract, kept by every registered layer, and a check that none is left out."""
+
+import importlib
+import pkgutil
+from functools import partial
+
+import contract
+import keras
+import numpy as np
+import pytest
+
+from bert4keras3 import layers
+from bert4keras3.layers.attention import DotProductAttention
+from bert4keras3.layers.attention_bias import POSITION_BIASES
+from bert4keras3.layers.attention_mask import (
+    BidirectionalMask,
+    CausalMask,
+    PrefixMask,
+)
+from bert4keras3.layers.conditional_random_field import (
+    ConditionalRandomField,
+    MaximumEntropyMarkovModel,
+)
+from bert4keras3.layers.feed_forward import FeedForward
+from bert4keras3.layers.gated_attention_unit import (
+    CrossGatedAttentionUnit,
+    GatedAttentionUnit,
+)
+from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
+from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+from bert4keras3.layers.normalization import (
+    ConditionalLayerNormalization,
+    ConditionalScaleOffset,
+    RMSNorm,
+    ScaleOffset,
+)
+from bert4keras3.layers.pooler import Pooler
+from bert4keras3.layers.pooling import MaskedAveragePooling, MaskedMaxPooling
+from bert4keras3.layers.position_embedding import (
+    PositionEmbedding,
+    SinusoidalPositionEmbedding,
+)
+from bert4keras3.layers.rotary_embedding import RotaryEmbedding
+from bert4keras3.layers.transformer_layer import TransformerLayer
+
+# Lengths are 7 and 5 (see contract.LENGTHS); the last row of every mask is all
+# padding, so a NaN in such a row would reach every weight in the training step.
+B, T, S = 3, 7, 5
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.normal(size=shape).astype("float32")
+
+
+def padding(length):
+    return np.arange(length) < np.array([[length], [3], [0]])
+
+
+X = normal(B, T, 12)
+CONDITION = normal(B, 6)
+SEGMENTS = np.array([[0] * 4 + [1] * 3, [0, 1, 1, 0, 0, 0, 0], [0] * T], "int32")
+POSITIONS = np.tile(np.arange(T, dtype="int32") * 3, (B, 1))
+SELF_ATTENTION = {
+    "padding_mask": padding(T),
+    "attention_mask": np.tril(np.ones((B, T, T), bool)),
+    "attention_bias": normal(B, 1, T, T),
+}
+CROSS_ATTENTION = {
+    "key": normal(B, S, 10),
+    "value": normal(B, S, 8),
+    "padding_mask": padding(S),
+    "attention_bias": normal(B, 1, T, S),
+    "query_positions": POSITIONS,
+    "key_positions": POSITIONS[:, :S],
+}
+MASK = {"padding_mask": padding(T), "segment_ids": SEGMENTS}
+LABELLED = {
+    "logits": normal(B, T, 4),
+    "labels": rng.integers(0, 4, (B, T)).astype("int32"),
+    "padding_mask": padding(T),
+}
+# Excluded spans hold -1e9, too much for the head of the training step.
+SPANS = {"num_labels": 2, "head_dim": 6, "exclude_reversed": False}
+GAU = {"intermediate_dim": 16, "key_dim": 6, "rotary_embedding": "rope"}
+
+# Class -> constructor arguments and call arguments.
+ROWS = {
+    DotProductAttention: (
+        {"normalizer": "softmax_plus", "rotary_embedding": "rope"},
+        {
+            "query": normal(B, 2, T, 6),
+            "key": normal(B, 2, S, 6),
+            "value": normal(B, 2, S, 4),
+            "attention_mask": padding(S)[:, None, None, :],
+        },
+    ),
+    BidirectionalMask: ({}, MASK),
+    CausalMask: ({}, MASK),
+    PrefixMask: ({}, MASK),
+    FeedForward: ({"intermediate_dim": 16, "activation": ["gelu", "tanh"]}, {"x": X}),
+    GatedAttentionUnit: (
+        {**GAU, "normalizer": "softmax_plus"},
+        {"x": X, **SELF_ATTENTION, "positions": POSITIONS},
+    ),
+    CrossGatedAttentionUnit: (GAU, {"query": X, **CROSS_ATTENTION}),
+    MultiHeadAttention: (
+        {
+            "num_heads": 2,
+            "head_dim": 4,
+            "key_dim": 6,
+            "output_dim": 9,
+            "rotary_embedding": "rope",
+        },
+        {"query": X, **CROSS_ATTENTION},
+    ),
+    ScaleOffset: ({}, {"x": X}),
+    ConditionalScaleOffset: (
+        {"hidden_dim": 4, "activation": "tanh"},
+        {"x": X, "condition": CONDITION},
+    ),
+    RMSNorm: ({"epsilon": 1e-5}, {"x": X}),
+    ConditionalLayerNormalization: (
+        {"hidden_dim": 4, "zero_mean": False},
+        {"x": X, "condition": CONDITION},
+    ),
+    Pooler: ({"activation": "linear"}, {"x": X}),
+    PositionEmbedding: (
+        {"max_sequence_length": 20},
+        {"x": X, "positions": POSITIONS},
+    ),
+    SinusoidalPositionEmbedding: (
+        {"merge": "concatenate", "embedding_dim": 8},
+        {"x": X, "positions": POSITIONS},
+    ),
+    MaskedAveragePooling: ({}, {"x": X, "padding_mask": padding(T)}),
+    MaskedMaxPooling: ({}, {"x": X, "padding_mask": padding(T)}),
+    GlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
+    EfficientGlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
+    ConditionalRandomField: ({"lr_multiplier": 2.0}, LABELLED),
+    MaximumEntropyMarkovModel: ({"hidden_dim": 2, "lr_multiplier": 2.0}, LABELLED),
+    RotaryEmbedding: (
+        {"max_wavelength": 500.0, "interleaved": False},
+        {"x": X, "positions": POSITIONS},
+    ),
+    TransformerLayer: (
+        {
+            "num_heads": 3,
+            "intermediate_dim": 16,
+            "rotary_embedding": "rope",
+            "normalizer": "softmax_plus",
+        },
+        {
+            "x": X,
+            "attention_mask": SELF_ATTENTION["attention_mask"][:, None],
+            "positions": POSITIONS,
+        },
+    ),
+}
+
+# Logits with a mask in them and losses are float32 under every policy.
+IN_FLOAT32 = {
+    ConditionalRandomField,
+    EfficientGlobalPointer,
+    GlobalPointer,
+    MaximumEntropyMarkovModel,
+}
+
+
+def position_biases():
+    """Layers that are parts of an attention; the rows of that test them."""
+    return {getattr(make, "func", make) for make in POSITION_BIASES.values()}
+
+
+def layer_classes():
+    """Every layer class that a module of `bert4keras3.layers` defines."""
+    found = set()
+    for module in pkgutil.walk_packages(layers.__path__, "bert4keras3.layers."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if (
+                isinstance(value, type)
+                and issubclass(value, keras.layers.Layer)
+                and value.__module__.startswith("bert4keras3.layers.")
+            ):
+                found.add(value)
+    return found
+
+
+def test_every_layer_keeps_the_contract():
+    found = layer_classes()
+    assert len(found) >= 18
+    registered = {
+        each
+        for each in found
+        if keras.saving.get_registered_name(each).startswith("bert4keras3>")
+    }
+    for base in found - registered:
+        assert any(issubclass(each, base) for each in registered), f"{base} is left out"
+    assert registered == set(ROWS) | position_biases()
+
+
+@pytest.fixture(
+    params=[*ROWS, *POSITION_BIASES], ids=lambda row: getattr(row, "__name__", row)
+)
+def row(request):
+    if request.param in POSITION_BIASES:
+        arguments, arrays = ROWS[DotProductAttention]
+        arguments = {**arguments, "position_bias": request.param}
+        return partial(DotProductAttention, **arguments), arrays
+    arguments, arrays = ROWS[request.param]
+    return partial(request.param, **arguments), arrays
+
+
+def test_config(row):
+    contract.check_config(*row)
+
+
+def test_symbolic_shape(row):
+    contract.check_symbolic_shape(*row)
+
+
+def test_dtype_policies(row):
+    make, arrays = row
+    contract.check_dtype_policies(make, arrays, in_float32=make.func in IN_FLOAT32)
+
+
+def test_training_step(row):
+    contract.check_training_step(*row)
+
+
+def test_saving(row, tmp_path):
+    contract.check_saving(*row, tmp_path)
+
+
+def test_symbolic_shape_of_the_extras_of_attention():
+    for layer in (MultiHeadAttention, DotProductAttention):
+        arguments, arrays = ROWS[layer]
+        contract.check_symbolic_shape(
+            partial(layer, **arguments),
+            arrays,
+            return_logits=True,
+            return_weights=True,
+        )
