@@ -1,0 +1,210 @@
+"""Base of the backbones: inputs, config round trip, checks of ids, LoRA."""
+
+import keras
+import numpy as np
+from keras import ops
+
+LORA_LAYERS = ("query_dense", "value_dense")
+
+
+class Backbone(keras.Model):
+    """A functional Keras model from token ids to hidden states.
+
+    Inputs are a dict of `token_ids`, `segment_ids` and `padding_mask`, each `(B, T)`;
+    `padding_mask` is true or 1 where there is a token. A model called with `token_ids`
+    alone takes zero segments and treats id 0 as padding. With `use_position_ids=True`
+    the dict also holds `position_ids`, `(B, T)`, integer or fractional.
+
+    The output is `(B, T, hidden_dim)`, or, for a model with a pooler, a dict of
+    `hidden_states` and `pooled` `(B, hidden_dim)`.
+
+    A subclass builds its layers, calls `super().__init__(inputs, outputs, config)` with
+    all its arguments in `config`, and sets the class attributes below.
+    """
+
+    # Layout name -> table of (ours, released, change); see `weight_map`.
+    weight_maps: dict = {}
+    # Patterns (fnmatch) of released tensors that are knowingly not used.
+    dropped_weights: tuple = ()
+    # Layers that LoRA adapts by default: the last part of their names.
+    lora_layers: tuple = LORA_LAYERS
+    # Whether pairs of texts are fed with zero segment ids, as the authors did.
+    zero_segments = False
+
+    def __init__(self, inputs, outputs, config, dtype=None, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        # Position ids must not be rounded to the compute dtype on the way in.
+        self.autocast = False
+        self._dtype_argument = dtype
+        self._init_config = dict(config)
+        for name, value in config.items():
+            if not hasattr(self, name):
+                setattr(self, name, value)
+
+    @staticmethod
+    def make_inputs(use_position_ids=False):
+        """The symbolic inputs of a backbone."""
+        inputs = {
+            name: keras.Input((None,), dtype="int32", name=name)
+            for name in ("token_ids", "segment_ids", "padding_mask")
+        }
+        if use_position_ids:
+            inputs["position_ids"] = keras.Input(
+                (None,), dtype="float32", name="position_ids"
+            )
+        return inputs
+
+    @property
+    def token_embedding(self):
+        return self.get_layer("token_embedding")
+
+    def masked_lm_head_config(self):
+        """Arguments of `MaskedLMHead` that fit this architecture."""
+        raise NotImplementedError(f"{type(self).__name__} has no masked-LM head.")
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
+
+    def call(self, inputs, *args, **kwargs):
+        # JAX's training and prediction steps come here without `__call__`.
+        return super().call(self.complete_inputs(inputs), *args, **kwargs)
+
+    def complete_inputs(self, inputs):
+        """Fill in `segment_ids` and `padding_mask`, and check concrete ids.
+
+        Raises:
+            ValueError: no `token_ids`, an unknown key, or an id out of range.
+            TypeError: ids that are not integers.
+        """
+        if not isinstance(inputs, dict):
+            inputs = {"token_ids": inputs}
+        if "token_ids" not in inputs:
+            raise ValueError(
+                "The model takes a dict with at least 'token_ids'. Received the keys "
+                f"{sorted(inputs)}."
+            )
+        known = {"token_ids", "segment_ids", "padding_mask", "position_ids"}
+        if unknown := set(inputs) - known:
+            raise ValueError(
+                f"Unknown inputs {sorted(unknown)}. The model takes {sorted(known)}."
+            )
+        inputs = dict(inputs)
+        self.check_ids("token_ids", inputs["token_ids"], self.vocabulary_size)
+        if "segment_ids" in inputs:
+            self.check_ids("segment_ids", inputs["segment_ids"], self.num_segments)
+        token_ids = inputs["token_ids"] = ops.convert_to_tensor(inputs["token_ids"])
+        if "segment_ids" not in inputs:
+            inputs["segment_ids"] = ops.zeros_like(token_ids, dtype="int32")
+        else:
+            inputs["segment_ids"] = ops.convert_to_tensor(inputs["segment_ids"])
+        if "padding_mask" not in inputs:
+            inputs["padding_mask"] = ops.cast(ops.not_equal(token_ids, 0), "int32")
+        else:
+            mask = ops.convert_to_tensor(inputs["padding_mask"])
+            inputs["padding_mask"] = ops.cast(mask, "int32")
+        if self.use_position_ids:
+            if "position_ids" not in inputs:
+                raise ValueError(
+                    "This model was built with use_position_ids=True: pass "
+                    "'position_ids', shape (B, T)."
+                )
+            positions = ops.convert_to_tensor(inputs["position_ids"])
+            inputs["position_ids"] = ops.cast(positions, "float32")
+        elif "position_ids" in inputs:
+            raise ValueError(
+                "Received 'position_ids', but the model counts positions itself. Build "
+                "it with use_position_ids=True to pass them."
+            )
+        return inputs
+
+    @staticmethod
+    def check_ids(name, ids, size):
+        """Refuse ids that an embedding lookup would silently clamp or turn into NaN.
+
+        Only values at hand are checked: arrays and lists. Tensors inside a compiled
+        step cannot be.
+        """
+        if not isinstance(ids, np.ndarray | list | tuple):
+            return
+        ids = np.asarray(ids)
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise TypeError(
+                f"`{name}` must hold integers. Received dtype {ids.dtype}. "
+                "Encode texts with the model's tokenizer."
+            )
+        if ids.size and (ids.min() < 0 or ids.max() >= size):
+            bad = int(ids.min()) if ids.min() < 0 else int(ids.max())
+            raise ValueError(
+                f"`{name}` must lie in [0, {size}). Received {bad}. Was another "
+                "vocabulary used for encoding?"
+            )
+
+    def predict(self, x, *args, **kwargs):
+        self.check_batch(x)
+        return super().predict(x, *args, **kwargs)
+
+    def fit(self, x=None, *args, **kwargs):
+        self.check_batch(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self.check_batch(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def check_batch(self, x):
+        """Check the ids of arrays that are about to be fed in batches."""
+        if isinstance(x, dict):
+            if "token_ids" in x:
+                self.check_ids("token_ids", x["token_ids"], self.vocabulary_size)
+            if "segment_ids" in x:
+                self.check_ids("segment_ids", x["segment_ids"], self.num_segments)
+
+    def enable_lora(self, rank, layers=None):
+        """Freeze the model and train low-rank additions to some of its layers.
+
+        Afterwards exactly the two LoRA matrices of every adapted layer are trainable.
+        Source: https://arxiv.org/abs/2106.09685.
+
+        Args:
+            rank: rank of the additions.
+            layers: names of the layers to adapt, by default `lora_layers`; a layer
+                matches by its own name, for example `"query_dense"`.
+
+        Raises:
+            ValueError: a name matches no layer, or `rank` is not positive.
+        """
+        if rank < 1:
+            raise ValueError(f"`rank` must be at least 1. Received {rank}.")
+        wanted = tuple(layers or self.lora_layers)
+        found = [
+            layer
+            for layer in self._flatten_layers(include_self=False)
+            if layer.name in wanted and hasattr(layer, "enable_lora")
+        ]
+        if missing := set(wanted) - {layer.name for layer in found}:
+            names = sorted(
+                {
+                    layer.name
+                    for layer in self._flatten_layers(include_self=False)
+                    if hasattr(layer, "enable_lora")
+                }
+            )
+            raise ValueError(
+                f"No layer is called {sorted(missing)}. LoRA can adapt: {names}."
+            )
+        for variable in self.variables:
+            variable.trainable = False
+        for layer in found:
+            layer.enable_lora(rank)
+
+    def get_config(self):
+        config = {"name": self.name, "trainable": self.trainable}
+        if self._dtype_argument is not None:
+            policy = keras.dtype_policies.get(self._dtype_argument)
+            config["dtype"] = keras.dtype_policies.serialize(policy)
+        return {**config, **self._init_config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Keras's own would build a plain functional model from a graph config.
+        return cls(**config)

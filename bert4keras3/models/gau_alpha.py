@@ -1,0 +1,222 @@
+"""GAU-α: RoFormerV2 with gated attention units in place of attention plus FFN."""
+
+import keras
+
+from bert4keras3.layers import attention_mask, attention_normalizer
+from bert4keras3.layers import rotary_embedding as rotary_embeddings
+from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
+from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
+from bert4keras3.layers.normalization import RMSNorm
+from bert4keras3.models.backbone import Backbone
+from bert4keras3.models.weight_map import without_prefix
+
+TF1_LAYER = "GAU_alpha/encoder/layer_{}/gau/"
+TORCH_LAYER = "gau_alpha.encoder.layer.{}.gau."
+BERT4TORCH_LAYER = "encoderLayer.{}.gau."
+H5_LAYER = "Transformer-{}-GatedAttentionUnit/"
+
+
+def _h5_table(query_scale, key_scale, output):
+    return (
+        ("token_embedding/embeddings", "Embedding-Token/0"),
+        ("segment_embedding/embeddings", "Embedding-Segment/0"),
+        ("gau_{}/gate_dense/kernel", H5_LAYER + "0", "part 0/3"),
+        ("gau_{}/value_dense/kernel", H5_LAYER + "0", "part 1/3"),
+        ("gau_{}/shared_dense/kernel", H5_LAYER + "0", "part 2/3"),
+        ("gau_{}/query_scale/scale", f"{H5_LAYER}{query_scale}"),
+        ("gau_{}/key_scale/scale", f"{H5_LAYER}{key_scale}"),
+        ("gau_{}/output_dense/kernel", f"{H5_LAYER}{output}"),
+    )
+
+
+TRANSFORMERS = (
+    ("token_embedding/embeddings", "gau_alpha.embeddings.word_embeddings.weight"),
+    (
+        "segment_embedding/embeddings",
+        "gau_alpha.embeddings.token_type_embeddings.weight",
+    ),
+    ("gau_{}/gate_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 0/3"),
+    ("gau_{}/value_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 1/3"),
+    ("gau_{}/shared_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 2/3"),
+    ("gau_{}/query_scale/scale", TORCH_LAYER + "q_scaleoffset.weight"),
+    ("gau_{}/key_scale/scale", TORCH_LAYER + "k_scaleoffset.weight"),
+    ("gau_{}/output_dense/kernel", TORCH_LAYER + "o_dense.weight", "T"),
+)
+
+WEIGHT_MAPS = {
+    "tf1": (
+        ("token_embedding/embeddings", "bert/embeddings/word_embeddings"),
+        ("segment_embedding/embeddings", "bert/embeddings/token_type_embeddings"),
+        ("gau_{}/gate_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 0/3"),
+        ("gau_{}/value_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 1/3"),
+        ("gau_{}/shared_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 2/3"),
+        ("gau_{}/query_scale/scale", TF1_LAYER + "q_scaleoffset/gamma"),
+        ("gau_{}/key_scale/scale", TF1_LAYER + "k_scaleoffset/gamma"),
+        ("gau_{}/output_dense/kernel", TF1_LAYER + "o_dense/kernel"),
+    ),
+    "transformers": TRANSFORMERS,
+    "transformers_bare": without_prefix(TRANSFORMERS, "gau_alpha."),
+    "bert4torch": (
+        ("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
+        ("segment_embedding/embeddings", "embeddings.segment_embeddings.weight"),
+        ("gau_{}/gate_dense/kernel", BERT4TORCH_LAYER + "i_dense.weight", "T part 0/3"),
+        (
+            "gau_{}/value_dense/kernel",
+            BERT4TORCH_LAYER + "i_dense.weight",
+            "T part 1/3",
+        ),
+        (
+            "gau_{}/shared_dense/kernel",
+            BERT4TORCH_LAYER + "i_dense.weight",
+            "T part 2/3",
+        ),
+        ("gau_{}/query_scale/scale", BERT4TORCH_LAYER + "offsetscale.gamma", "row 0/2"),
+        ("gau_{}/key_scale/scale", BERT4TORCH_LAYER + "offsetscale.gamma", "row 1/2"),
+        ("gau_{}/output_dense/kernel", BERT4TORCH_LAYER + "o_dense.weight", "T"),
+    ),
+    # bert4keras's Keras-2 h5 files name layers, and number the weights in them.
+    "bert4keras_h5": _h5_table(query_scale=1, key_scale=2, output=3),
+    # The order until bert4keras 0.11.3.
+    "bert4keras_h5_2022": _h5_table(query_scale=2, key_scale=3, output=1),
+}
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class GAUAlphaBackbone(Backbone):
+    """GAU-α: a stack of gated attention units with post-norm and no biases.
+
+    `x = rms_norm(dropout(E_token + E_segment))`, then per layer
+    `x = rms_norm(x + dropout(GAU(x)))`. Attention is entropy invariant (log-n scaled
+    softmax), positions are rotary, the masked-LM head is the tied token embedding.
+    Source: https://kexue.fm/archives/9052.
+
+    Args:
+        vocabulary_size: number of tokens.
+        num_layers: number of gated attention units.
+        hidden_dim: width of the hidden states.
+        intermediate_dim: width of gate and value.
+        key_dim: width of query and key, even.
+        num_segments: number of segment ids.
+        activation: activation of the gated attention units.
+        dropout: rate on embeddings and on each layer's output.
+        attention_dropout: rate on the attention weights.
+        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        normalizer: attention normalizer; pass
+            `EntropyInvariantSoftmax(min_length=1)` for the numbers GAU-α was published
+            with on rows of fewer than 16 tokens.
+        rotary_embedding: rotary embedding by name, config or instance.
+        use_position_ids: take `position_ids` as a fourth input.
+        epsilon: epsilon of the norms.
+        kernel_initializer: `None` for the original's depth-scaled one.
+        dtype: dtype policy.
+
+    Example:
+
+    >>> model = GAUAlphaBackbone(100, 2, 32, 64, key_dim=16)
+    >>> tuple(model({"token_ids": np.array([[5, 6, 7, 0]])}).shape)
+    (1, 4, 32)
+    """
+
+    weight_maps = WEIGHT_MAPS
+    # bert4torch's copy of the tied output matrix.
+    dropped_weights = ("mlmDecoder.weight",)
+    lora_layers = ("shared_dense", "value_dense")
+    zero_segments = True
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers,
+        hidden_dim,
+        intermediate_dim,
+        key_dim=128,
+        num_segments=2,
+        activation="silu",
+        dropout=0.1,
+        attention_dropout=0.1,
+        attention="bidirectional",
+        normalizer="entropy_invariant_softmax",
+        rotary_embedding="rope",
+        use_position_ids=False,
+        epsilon=1e-7,
+        kernel_initializer=None,
+        dtype=None,
+        **kwargs,
+    ):
+        # === Layers ===
+        initializer = keras.initializers.get(
+            kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=3)
+        )
+        token_embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size,
+            hidden_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="token_embedding",
+        )
+        segment_embedding = keras.layers.Embedding(
+            num_segments,
+            hidden_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="segment_embedding",
+        )
+        rope = rotary_embeddings.get(rotary_embedding)
+        normalizer = attention_normalizer.get(normalizer)
+        gau_layers = [
+            GatedAttentionUnit(
+                intermediate_dim,
+                key_dim=key_dim,
+                activation=activation,
+                normalizer=normalizer,
+                rotary_embedding=rope,
+                use_bias=False,
+                dropout=attention_dropout,
+                kernel_initializer=initializer,
+                dtype=dtype,
+                name=f"gau_{i}",
+            )
+            for i in range(num_layers)
+        ]
+
+        # === Functional model ===
+        inputs = self.make_inputs(use_position_ids)
+        positions = inputs.get("position_ids")
+        x = token_embedding(inputs["token_ids"])
+        x = x + segment_embedding(inputs["segment_ids"])
+        x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
+        x = RMSNorm(epsilon, dtype=dtype, name="embeddings_norm")(x)
+        mask = attention_mask.get(attention)(
+            inputs["padding_mask"], inputs["segment_ids"]
+        )
+        for i, gau in enumerate(gau_layers):
+            residual = x
+            x = gau(x, attention_mask=mask, positions=positions)
+            x = keras.layers.Dropout(dropout, dtype=dtype, name=f"gau_{i}_dropout")(x)
+            x = RMSNorm(epsilon, dtype=dtype, name=f"gau_{i}_norm")(residual + x)
+
+        # === Config ===
+        config = {
+            "vocabulary_size": vocabulary_size,
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "intermediate_dim": intermediate_dim,
+            "key_dim": key_dim,
+            "num_segments": num_segments,
+            "activation": keras.activations.serialize(
+                keras.activations.get(activation)
+            ),
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "attention": attention,
+            "normalizer": attention_normalizer.serialize(normalizer),
+            "rotary_embedding": rotary_embeddings.serialize(rope),
+            "use_position_ids": use_position_ids,
+            "epsilon": epsilon,
+            "kernel_initializer": kernel_initializer
+            and keras.initializers.serialize(initializer),
+        }
+        super().__init__(inputs, x, config, dtype=dtype, **kwargs)
+
+    def masked_lm_head_config(self):
+        return {"dropout": self.dropout}

@@ -1,0 +1,160 @@
+"""RoFormerV2: RoFormer without biases and with a norm that has no weights."""
+
+import keras
+
+from bert4keras3.layers import attention_mask, attention_normalizer
+from bert4keras3.layers import rotary_embedding as rotary_embeddings
+from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
+from bert4keras3.layers.normalization import RMSNorm
+from bert4keras3.layers.transformer_layer import TransformerLayer
+from bert4keras3.models import encoder_tables
+from bert4keras3.models.backbone import Backbone
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class RoFormerV2Backbone(Backbone):
+    """RoFormerV2: post-norm Transformer encoder with rotary positions and no biases.
+
+    `x = rms_norm(dropout(E_token + E_segment))`, then per layer
+    `x = rms_norm(x + Attention(x))` and `x = rms_norm(x + FFN(x))`. The masked-LM head
+    is the tied token embedding. Source: https://kexue.fm/archives/8998.
+
+    Args:
+        vocabulary_size: number of tokens.
+        num_layers: number of Transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the hidden states, a multiple of `num_heads`.
+        intermediate_dim: width of the feed-forward layers.
+        key_dim: size of a query and key vector, by default `hidden_dim / num_heads`.
+        num_segments: number of segment ids.
+        activation: activation of the feed-forward layers.
+        dropout: rate on embeddings and on each sublayer's output.
+        attention_dropout: rate on the attention weights.
+        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        normalizer: attention normalizer.
+        rotary_embedding: rotary embedding by name, config or instance.
+        use_position_ids: take `position_ids` as a fourth input.
+        epsilon: epsilon of the norms.
+        kernel_initializer: `None` for the original's depth-scaled one.
+        dtype: dtype policy.
+
+    Example:
+
+    >>> model = RoFormerV2Backbone(100, 2, 4, 32, 64)
+    >>> tuple(model({"token_ids": np.array([[5, 6, 7, 0]])}).shape)
+    (1, 4, 32)
+    """
+
+    weight_maps = {
+        "tf1": encoder_tables.tf1_table(use_bias=False),
+        "transformers": encoder_tables.torch_table("roformer.", use_bias=False),
+        "transformers_bare": encoder_tables.torch_table("", use_bias=False),
+        "bert4keras_h5": encoder_tables.h5_table(use_bias=False),
+    }
+    # Copies of the tied output matrix, and the constant table of angles.
+    dropped_weights = (
+        "cls.predictions.decoder.weight",
+        "*encoder.embed_positions.weight",
+    )
+    zero_segments = True
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers,
+        num_heads,
+        hidden_dim,
+        intermediate_dim,
+        key_dim=None,
+        num_segments=2,
+        activation="relu",
+        dropout=0.1,
+        attention_dropout=0.1,
+        attention="bidirectional",
+        normalizer="softmax",
+        rotary_embedding="rope",
+        use_position_ids=False,
+        epsilon=1e-7,
+        kernel_initializer=None,
+        dtype=None,
+        **kwargs,
+    ):
+        # === Layers ===
+        initializer = keras.initializers.get(
+            kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=2)
+        )
+        token_embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size,
+            hidden_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="token_embedding",
+        )
+        segment_embedding = keras.layers.Embedding(
+            num_segments,
+            hidden_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="segment_embedding",
+        )
+        rope = rotary_embeddings.get(rotary_embedding)
+        normalizer = attention_normalizer.get(normalizer)
+        transformer_layers = [
+            TransformerLayer(
+                num_heads,
+                intermediate_dim,
+                key_dim=key_dim,
+                activation=activation,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                use_bias=False,
+                norm="rms_norm",
+                epsilon=epsilon,
+                normalizer=normalizer,
+                rotary_embedding=rope,
+                kernel_initializer=initializer,
+                dtype=dtype,
+                name=f"transformer_layer_{i}",
+            )
+            for i in range(num_layers)
+        ]
+
+        # === Functional model ===
+        inputs = self.make_inputs(use_position_ids)
+        positions = inputs.get("position_ids")
+        x = token_embedding(inputs["token_ids"])
+        x = x + segment_embedding(inputs["segment_ids"])
+        x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
+        x = RMSNorm(epsilon, dtype=dtype, name="embeddings_norm")(x)
+        mask = attention_mask.get(attention)(
+            inputs["padding_mask"], inputs["segment_ids"]
+        )
+        for layer in transformer_layers:
+            x = layer(x, attention_mask=mask, positions=positions)
+
+        # === Config ===
+        config = {
+            "vocabulary_size": vocabulary_size,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "hidden_dim": hidden_dim,
+            "intermediate_dim": intermediate_dim,
+            "key_dim": key_dim,
+            "num_segments": num_segments,
+            "activation": keras.activations.serialize(
+                keras.activations.get(activation)
+            ),
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "attention": attention,
+            "normalizer": attention_normalizer.serialize(normalizer),
+            "rotary_embedding": rotary_embeddings.serialize(rope),
+            "use_position_ids": use_position_ids,
+            "epsilon": epsilon,
+            "kernel_initializer": kernel_initializer
+            and keras.initializers.serialize(initializer),
+        }
+        super().__init__(inputs, x, config, dtype=dtype, **kwargs)
+
+    def masked_lm_head_config(self):
+        return {"dropout": self.dropout}
