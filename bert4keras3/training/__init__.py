@@ -1,0 +1,1 @@
+"""What pretraining needs and Keras lacks: corpora, masking, schedules."""
