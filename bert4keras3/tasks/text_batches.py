@@ -1,0 +1,145 @@
+"""Raw texts as batches that `fit` can read."""
+
+import keras
+import numpy as np
+
+
+def is_text(x):
+    """Whether `x` is a string, strings, or a pair of lists of strings."""
+    if isinstance(x, str):
+        return True
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "US" or (
+            x.dtype.kind == "O" and x.size > 0 and isinstance(x.flat[0], str)
+        )
+    if isinstance(x, list | tuple) and len(x):
+        return isinstance(x[0], str) or (isinstance(x, tuple) and is_text(x[0]))
+    return False
+
+
+def is_text_dataset(x):
+    """Whether `x` is a `tf.data.Dataset` of strings, alone, paired or with labels."""
+    spec = getattr(x, "element_spec", None)
+    while isinstance(spec, tuple) and spec:
+        spec = spec[0]
+    return getattr(getattr(spec, "dtype", None), "name", None) == "string"
+
+
+def encode_dataset(dataset, preprocessor, inputs_only=False):
+    """Encode a batched `tf.data.Dataset` of strings where it is read, on the host.
+
+    Args:
+        dataset: elements are `texts`, `(texts, labels)` or `((texts, pairs), labels)`.
+        preprocessor: as for `TextBatches`.
+        inputs_only: give model inputs without labels and weights.
+
+    Returns:
+        A `tf.data.Dataset` of what a training step takes.
+
+    Raises:
+        ValueError: the dataset is not batched.
+    """
+    import tensorflow as tf
+
+    spec = dataset.element_spec
+    x_spec = spec[0] if isinstance(spec, tuple) else spec
+    is_paired = isinstance(x_spec, tuple)
+    first = x_spec[0] if is_paired else x_spec
+    if first.shape.rank != 1:
+        raise ValueError(
+            "A dataset of strings must be batched: call dataset.batch(32) first. "
+            f"Received elements of shape {first.shape}."
+        )
+    has_labels = isinstance(spec, tuple) and len(spec) > 1
+    example = preprocessor(
+        ["a"], ["a"] if is_paired else None, [0] if has_labels else None, inputs_only
+    )
+    parts = tf.nest.flatten(example)
+
+    def encode(*columns):
+        columns = list(columns)
+        texts = [text.decode("utf-8") for text in columns.pop(0)]
+        pairs = None
+        if is_paired:
+            pairs = [text.decode("utf-8") for text in columns.pop(0)]
+        labels = columns.pop(0) if has_labels else None
+        return tf.nest.flatten(preprocessor(texts, pairs, labels, inputs_only))
+
+    def step(*element):
+        columns = tf.nest.flatten(element)[: 1 + is_paired + has_labels]
+        arrays = tf.numpy_function(encode, columns, [part.dtype for part in parts])
+        for array, part in zip(arrays, parts, strict=True):
+            array.set_shape([None] * part.ndim)
+        return tf.nest.pack_sequence_as(example, arrays)
+
+    return dataset.map(step, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+class TextBatches(keras.utils.PyDataset):
+    """Batches of texts, encoded by a preprocessor when they are read.
+
+    Args:
+        preprocessor: callable `(texts, pairs, labels, inputs_only)` that gives what a
+            training step takes.
+        texts: list of strings, or a pair of such lists.
+        labels: one per text, or `None`.
+        batch_size: texts per batch; the last batch may be smaller.
+        shuffle: draw a new order at each epoch.
+        inputs_only: give model inputs without labels and weights.
+    """
+
+    def __init__(
+        self,
+        preprocessor,
+        texts,
+        labels=None,
+        batch_size=32,
+        shuffle=False,
+        inputs_only=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.preprocessor = preprocessor
+        self.texts, self.pairs = _split_pairs(texts)
+        self.labels = labels
+        self.batch_size = batch_size
+        self.inputs_only = inputs_only
+        for name, column in (("pairs", self.pairs), ("labels", labels)):
+            if column is not None and len(column) != len(self.texts):
+                raise ValueError(
+                    f"There are {len(self.texts)} texts but {len(column)} {name}."
+                )
+        self.order = np.arange(len(self.texts))
+        # From NumPy's global state, which `keras.utils.set_random_seed` sets.
+        self.random = np.random.default_rng(np.random.randint(2**31))
+        self.shuffle = shuffle
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        rows = self.order[start : start + self.batch_size]
+
+        def pick(column):
+            return None if column is None else [column[row] for row in rows]
+
+        return self.preprocessor(
+            pick(self.texts),
+            pairs=pick(self.pairs),
+            labels=pick(self.labels),
+            inputs_only=self.inputs_only,
+        )
+
+    def on_epoch_end(self):
+        if self.shuffle:
+            self.random.shuffle(self.order)
+
+
+def _split_pairs(texts):
+    if isinstance(texts, str):
+        return [texts], None
+    if isinstance(texts, tuple) and len(texts) == 2 and not isinstance(texts[0], str):
+        return list(texts[0]), list(texts[1])
+    return list(texts), None
