@@ -1,0 +1,322 @@
+"""The command line: `python -m zoo`.
+
+Exit codes: 0 done, 1 the operation or a check failed, 2 the command was not understood.
+Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    name="zoo",
+    help="Released GAU-α, RoFormer, RoFormerV2 and BERT models for Chinese text.",
+    epilog="Exit codes: 0 done, 1 failed, 2 the command was not understood.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+output = Console(highlight=False)
+messages = Console(stderr=True, highlight=False)
+settings = {"debug": False}
+
+DEFAULT_MODEL = "gau-alpha-tiny"
+
+
+class Format(StrEnum):
+    """What `convert` can write."""
+
+    TF1 = "tf1"
+    SAFETENSORS = "safetensors"
+    KERAS = "keras"
+
+
+class DType(StrEnum):
+    """In which precision `convert` stores the weights."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="A released model, or a folder, zip or checkpoint on disk.",
+    ),
+]
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the Python traceback of an error.")
+    ] = False,
+) -> None:
+    settings["debug"] = debug
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns an exception of a command into one block of text and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **keywords: Any) -> None:
+        try:
+            command(*arguments, **keywords)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if settings["debug"]:
+                raise
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                # The reader went away, as `| head` does: nobody to report to.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(1) from error
+            text = str(error) or type(error).__name__
+            messages.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+            messages.print("[dim]--debug before the command shows the traceback[/]")
+            raise typer.Exit(1) from error
+
+    return run
+
+
+@contextmanager
+def working(text: str) -> Any:
+    """Shows what is being waited for; silent where standard error is not a terminal."""
+    from zoo.quiet import quiet_native_code
+
+    with messages.status(escape(text)):
+        with quiet_native_code():
+            import keras  # noqa: F401
+        yield
+
+
+@app.command("list")
+@reported
+def list_command(
+    pattern: Annotated[
+        str | None, typer.Argument(help='Which names, for example "roformer*".')
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the Markdown table of the README.")
+    ] = False,
+) -> None:
+    """List the released models: name, size, vocabulary, where the weights come from."""
+    from zoo.catalogue import list_models
+    from zoo.markdown import zoo_table
+    from zoo.presets import PRESETS
+
+    models = list_models(pattern)
+    if not models:
+        raise ValueError(str(models))
+    if markdown:
+        typer.echo(zoo_table(PRESETS[name] for name in models.names), nl=False)
+    else:
+        typer.echo(str(models))
+
+
+@app.command()
+@reported
+def describe(name: Annotated[str, typer.Argument(help="A name of `list`.")]) -> None:
+    """Describe one released model: configuration, data, licence, published scores."""
+    from zoo.catalogue import describe as describe_model
+
+    typer.echo(str(describe_model(name)))
+
+
+@app.command()
+@reported
+def fill(
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help="Texts that hold [MASK].")
+    ],
+    model: Model = DEFAULT_MODEL,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Candidates per blank.")
+    ] = 5,
+) -> None:
+    """Fill the blanks of texts: the likeliest tokens for every [MASK].
+
+    Example: python -m zoo fill "今天天气真[MASK]，我们去公[MASK]散步。"
+    """
+    import zoo
+
+    with working(f"loading {model}"):
+        masked_lm = zoo.load(model, task="masked_lm")
+        filled = masked_lm.fill(list(texts), top_k=top_k)
+    for text, blanks in zip(texts, filled, strict=True):
+        output.print(escape(text), style="bold", soft_wrap=True)
+        table = Table()
+        table.add_column("blank", justify="right")
+        table.add_column("candidates", overflow="fold")
+        for number, candidates in enumerate(blanks, start=1):
+            row = (f"{escape(token)} {share:.1%}" for token, share in candidates)
+            table.add_row(str(number), "  ".join(row))
+        output.print(table)
+
+
+@app.command()
+@reported
+def embed(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Texts to embed.")],
+    model: Model = DEFAULT_MODEL,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.npy",
+            help="Write the vectors, float32 (texts, hidden_dim), length 1 each.",
+        ),
+    ] = None,
+) -> None:
+    """Embed texts, and print which are nearest to each other or write the vectors.
+
+    A model with a pooler gives its pooled output, any other the mean of its hidden
+    states.
+    """
+    import zoo
+    from zoo.sentence_vectors import nearest, sentence_vectors
+
+    if target is None and len(texts) < 2:
+        raise typer.BadParameter("one text has no neighbours: give more, or --output.")
+    if target is not None and target.suffix != ".npy":
+        raise typer.BadParameter(f"--output is a .npy file, not {target.name!r}.")
+    with working(f"loading {model}"):
+        vectors = sentence_vectors(zoo.load(model), zoo.load_tokenizer(model), texts)
+    if target is not None:
+        write_array(target, vectors)
+        typer.echo(
+            f"wrote {vectors.shape[0]} vectors of {vectors.shape[1]} to {target}"
+        )
+        return
+    table = Table("text", "nearest", "cosine")
+    for text, others in zip(texts, nearest(vectors), strict=True):
+        for rank, (index, cosine) in enumerate(others[:3]):
+            table.add_row(
+                escape(text) if rank == 0 else "", escape(texts[index]), f"{cosine:.3f}"
+            )
+        table.add_section()
+    output.print(table)
+
+
+def write_array(target: Path, array: Any) -> None:
+    """Writes a `.npy` file that is either whole or not there."""
+    import numpy as np
+
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with open(part, "xb") as file:
+            np.save(file, array)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@app.command()
+@reported
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(help="A released model's name, a folder, zip or checkpoint."),
+    ],
+    target: Annotated[Path, typer.Argument(help="What to make; must not exist.")],
+    layout: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            help="tf1 as released, safetensors as the mirrors, keras one file.",
+        ),
+    ] = Format.TF1,
+    dtype: Annotated[
+        DType | None,
+        typer.Option("--dtype", help="Precision to store; not for keras."),
+    ] = None,
+) -> None:
+    """Write weights in another layout, with the heads they hold and the vocabulary."""
+    if layout is Format.KERAS and target.suffix != ".keras":
+        raise typer.BadParameter(f"the target of keras is a .keras file, not {target}.")
+    if layout is Format.KERAS and dtype is not None:
+        raise typer.BadParameter(
+            "--dtype is not for keras, which keeps the model's own."
+        )
+    with working(f"converting {source}"):
+        from zoo.conversion import convert as convert_weights
+
+        done = convert_weights(
+            source, target, format=layout.value, dtype=dtype.value if dtype else None
+        )
+    typer.echo(
+        f"wrote {done.model.count_params():,} parameters of a "
+        f"{type(done.model).__name__} to {done.target}"
+    )
+    if done.left_behind:
+        names = escape(", ".join(done.left_behind))
+        messages.print(f"[yellow]not carried over:[/] {names}", soft_wrap=True)
+
+
+@app.command()
+@reported
+def verify(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="A folder, zip, checkpoint or name."),
+    ],
+) -> None:
+    """Reload weights; report variables, shapes, checksums, architecture and troubles.
+
+    The exit code is 1 if a check fails.
+    """
+    with working(f"checking {path}"):
+        from zoo.verification import verify as verify_weights
+
+        report = verify_weights(path)
+    output.print(f"{escape(str(report.path))}", soft_wrap=True, style="bold")
+    for title, text in (
+        ("format", report.format),
+        ("architecture", report.architecture),
+        ("numbers", f"{report.parameters:,}" if report.parameters else ""),
+    ):
+        if text:
+            output.print(f"  {title:<13}{escape(text)}", soft_wrap=True)
+    for name, size, digest in report.files:
+        output.print(f"  {escape(name)}  {size:,} bytes", soft_wrap=True)
+        output.print(f"    sha256 {digest}", soft_wrap=True)
+    if report.variables:
+        table = Table(box=None)
+        table.add_column("variables", overflow="fold")
+        for heading in ("count", "shape", "dtype"):
+            table.add_column(heading, no_wrap=True)
+        for group in report.variables:
+            shape = "×".join(map(str, group.info.shape)) or "scalar"
+            table.add_row(
+                escape(group.name), str(group.count), shape, str(group.info.dtype)
+            )
+        output.print(table)
+    for check in report.checks:
+        mark = "[green]ok    [/]" if check.passed else "[bold red]FAILED[/]"
+        output.print(f"  {mark} {check.name}: {escape(check.finding)}", soft_wrap=True)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m zoo")
