@@ -1,0 +1,47 @@
+"""Every example runs with `--smoke`, offline, and says how to be run."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("[!_]*.py"))
+
+
+def run(path, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(path), *arguments],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "BERT4KERAS3_OFFLINE": "1",
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_there_are_examples():
+    names = {path.stem for path in EXAMPLES}
+    assert {"demo", "fill_in_the_blank", "sentence_embedding", "pretrain_mlm"} <= names
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path):
+    done = run(path, "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_names_its_command(path):
+    text = path.read_text(encoding="utf-8")
+    assert f"python examples/{path.name}" in ast.get_docstring(ast.parse(text))
+    assert "/home/" not in text and "/root/" not in text
