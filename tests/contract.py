@@ -101,7 +101,6 @@ def check_config(make, arrays):
     """The config survives JSON and rebuilds a layer that computes the same."""
     layer = make(name="subject")
     build(layer, arrays)
-    before = compute(layer, arrays)
     values = randomize(layer)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     assert config["registered_name"].startswith("bert4keras3>")
@@ -113,20 +112,16 @@ def check_config(make, arrays):
     after = compute(layer, arrays)
     for one, other in zip(after, compute(again, arrays), strict=True):
         np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
-    if values:
-        assert any(
-            not np.array_equal(to_numpy(a), to_numpy(b))
-            for a, b in zip(before, after, strict=True)
-        )
 
 
 def check_symbolic_shape(make, arrays, **options):
     """A model sees the shapes and dtypes that a call gives, lengths known or not."""
-    for unknown_lengths in (False, True):
-        for policy in ("float32", "mixed_bfloat16"):
-            layer = make(dtype=policy)
+    for policy in ("float32", "mixed_bfloat16"):
+        layer = make(dtype=policy)
+        build(layer, arrays)
+        eager = compute(layer, arrays, **options)
+        for unknown_lengths in (False, True):
             symbolic = call(layer, symbols(arrays, unknown_lengths), **options)
-            eager = compute(layer, arrays, **options)
             for promised, given in zip(symbolic, eager, strict=True):
                 dtype = keras.backend.standardize_dtype(given.dtype)
                 assert promised.dtype == dtype, policy

@@ -128,7 +128,7 @@ def load(
             model,
             checkpoint,
             match.rows,
-            new_weights=_new_weights(model, backbone, match),
+            new_weights=_new_weights(model, backbone),
             edits={path: edit for path in TOKEN_WEIGHTS} if edit else None,
         )
     return model
@@ -270,20 +270,12 @@ def _preprocessor(
     return task_class.preprocessor_class(tokenizer, **arguments)
 
 
-def _new_weights(model: Any, backbone: Any, match: Match) -> frozenset[str]:
+def _new_weights(model: Any, backbone: Any) -> frozenset[str]:
     """Weights of a task's head that no release has: they keep their random values."""
-    if model is backbone:
+    if model is backbone or model.has_released_head:
         return frozenset()
-    from bert4keras3.models.weight_map import expand
-
-    table = type(backbone).weight_maps["tf1"]
-    released = {row.ours for row in expand(table, match.num_layers)}
     own = {variable.path for variable in backbone.weights}
-    return frozenset(
-        variable.path
-        for variable in model.weights
-        if variable.path not in own and variable.path not in released
-    )
+    return frozenset(v.path for v in model.weights if v.path not in own)
 
 
 def _load_keras_file(path: Path, arguments: dict[str, Any]) -> Any:

@@ -35,6 +35,7 @@ class BertBackbone(Backbone):
         hidden_dim: width of the hidden states, a multiple of `num_heads`.
         intermediate_dim: width of the feed-forward layers.
         max_sequence_length: rows of the position table.
+        embedding_dim: width of the embeddings, by default `hidden_dim`.
         num_segments: number of segment ids.
         activation: activation of the feed-forward layers and the masked-LM head;
             `"gelu"` is the exact one, by erf.
@@ -60,6 +61,13 @@ class BertBackbone(Backbone):
         "tf1": (
             *encoder_tables.tf1_table(),
             ("position_embedding/embeddings", "bert/embeddings/position_embeddings"),
+            *(
+                (
+                    f"embeddings_projection/{name}",
+                    f"bert/encoder/embedding_hidden_mapping_in/{name}",
+                )
+                for name in ("kernel", "bias")
+            ),
             *encoder_tables.tf1_head_table(),
         ),
         "transformers": _torch_map(("weight", "bias")),
@@ -95,6 +103,7 @@ class BertBackbone(Backbone):
         hidden_dim,
         intermediate_dim,
         max_sequence_length=512,
+        embedding_dim=None,
         num_segments=2,
         activation="gelu",
         dropout=0.1,
@@ -112,16 +121,17 @@ class BertBackbone(Backbone):
         initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.TruncatedNormal(stddev=0.02)
         )
+        embedding_dim = embedding_dim or hidden_dim
         token_embedding = keras.layers.ReversibleEmbedding(
             vocabulary_size,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="token_embedding",
         )
         segment_embedding = keras.layers.Embedding(
             num_segments,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="segment_embedding",
@@ -159,6 +169,13 @@ class BertBackbone(Backbone):
             epsilon=epsilon, dtype=dtype, name="embeddings_norm"
         )(x)
         x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
+        if embedding_dim != hidden_dim:
+            x = keras.layers.Dense(
+                hidden_dim,
+                kernel_initializer=fresh(initializer),
+                dtype=dtype,
+                name="embeddings_projection",
+            )(x)
         mask = attention_mask.get(attention)(
             inputs["padding_mask"], inputs["segment_ids"]
         )
@@ -177,6 +194,7 @@ class BertBackbone(Backbone):
             "hidden_dim": hidden_dim,
             "intermediate_dim": intermediate_dim,
             "max_sequence_length": max_sequence_length,
+            "embedding_dim": embedding_dim,
             "num_segments": num_segments,
             "activation": keras.activations.serialize(
                 keras.activations.get(activation)

@@ -20,6 +20,7 @@ def _h5_table(query_scale, key_scale, output):
     return (
         ("token_embedding/embeddings", "Embedding-Token/0"),
         ("segment_embedding/embeddings", "Embedding-Segment/0"),
+        ("embeddings_projection/kernel", "Embedding-Mapping/0"),
         ("gau_{}/gate_dense/kernel", H5_LAYER + "0", "part 0/3"),
         ("gau_{}/value_dense/kernel", H5_LAYER + "0", "part 1/3"),
         ("gau_{}/shared_dense/kernel", H5_LAYER + "0", "part 2/3"),
@@ -35,6 +36,7 @@ TRANSFORMERS = (
         "segment_embedding/embeddings",
         "gau_alpha.embeddings.token_type_embeddings.weight",
     ),
+    ("embeddings_projection/kernel", "gau_alpha.embeddings_project.weight", "T"),
     ("gau_{}/gate_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 0/3"),
     ("gau_{}/value_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 1/3"),
     ("gau_{}/shared_dense/kernel", TORCH_LAYER + "i_dense.weight", "T part 2/3"),
@@ -47,6 +49,10 @@ WEIGHT_MAPS = {
     "tf1": (
         ("token_embedding/embeddings", "bert/embeddings/word_embeddings"),
         ("segment_embedding/embeddings", "bert/embeddings/token_type_embeddings"),
+        (
+            "embeddings_projection/kernel",
+            "bert/encoder/embedding_hidden_mapping_in/kernel",
+        ),
         ("gau_{}/gate_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 0/3"),
         ("gau_{}/value_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 1/3"),
         ("gau_{}/shared_dense/kernel", TF1_LAYER + "i_dense/kernel", "part 2/3"),
@@ -96,6 +102,7 @@ class GAUAlphaBackbone(Backbone):
         hidden_dim: width of the hidden states.
         intermediate_dim: width of gate and value.
         key_dim: width of query and key, even.
+        embedding_dim: width of the embeddings, by default `hidden_dim`.
         num_segments: number of segment ids.
         activation: activation of the gated attention units.
         dropout: rate on embeddings and on each layer's output.
@@ -130,6 +137,7 @@ class GAUAlphaBackbone(Backbone):
         hidden_dim,
         intermediate_dim,
         key_dim=128,
+        embedding_dim=None,
         num_segments=2,
         activation="silu",
         dropout=0.1,
@@ -147,16 +155,17 @@ class GAUAlphaBackbone(Backbone):
         initializer = keras.initializers.get(
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=3)
         )
+        embedding_dim = embedding_dim or hidden_dim
         token_embedding = keras.layers.ReversibleEmbedding(
             vocabulary_size,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="token_embedding",
         )
         segment_embedding = keras.layers.Embedding(
             num_segments,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="segment_embedding",
@@ -186,6 +195,14 @@ class GAUAlphaBackbone(Backbone):
         x = x + segment_embedding(inputs["segment_ids"])
         x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
         x = RMSNorm(epsilon, dtype=dtype, name="embeddings_norm")(x)
+        if embedding_dim != hidden_dim:
+            x = keras.layers.Dense(
+                hidden_dim,
+                use_bias=False,
+                kernel_initializer=fresh(initializer),
+                dtype=dtype,
+                name="embeddings_projection",
+            )(x)
         mask = attention_mask.get(attention)(
             inputs["padding_mask"], inputs["segment_ids"]
         )
@@ -202,6 +219,7 @@ class GAUAlphaBackbone(Backbone):
             "hidden_dim": hidden_dim,
             "intermediate_dim": intermediate_dim,
             "key_dim": key_dim,
+            "embedding_dim": embedding_dim,
             "num_segments": num_segments,
             "activation": keras.activations.serialize(
                 keras.activations.get(activation)
@@ -219,4 +237,8 @@ class GAUAlphaBackbone(Backbone):
         super().__init__(inputs, x, config, dtype=dtype, **kwargs)
 
     def masked_lm_head_config(self):
-        return {"dropout": self.dropout}
+        return {
+            "dropout": self.dropout,
+            "kernel_initializer": self.kernel_initializer
+            or DepthScaledTruncatedNormal(self.num_layers, order=3),
+        }

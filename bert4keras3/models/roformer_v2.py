@@ -9,6 +9,12 @@ from bert4keras3.layers.normalization import RMSNorm
 from bert4keras3.layers.transformer_layer import TransformerLayer
 from bert4keras3.models import encoder_tables
 from bert4keras3.models.backbone import Backbone
+from bert4keras3.models.weight_map import without_prefix
+
+TRANSFORMERS = (
+    *encoder_tables.torch_table("roformer.", use_bias=False),
+    ("embeddings_projection/kernel", "roformer.embeddings_project.weight", "T"),
+)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -26,6 +32,7 @@ class RoFormerV2Backbone(Backbone):
         hidden_dim: width of the hidden states, a multiple of `num_heads`.
         intermediate_dim: width of the feed-forward layers.
         key_dim: size of a query and key vector, by default `hidden_dim / num_heads`.
+        embedding_dim: width of the embeddings, by default `hidden_dim`.
         num_segments: number of segment ids.
         activation: activation of the feed-forward layers.
         dropout: rate on embeddings and on each sublayer's output.
@@ -46,10 +53,19 @@ class RoFormerV2Backbone(Backbone):
     """
 
     weight_maps = {
-        "tf1": encoder_tables.tf1_table(use_bias=False),
-        "transformers": encoder_tables.torch_table("roformer.", use_bias=False),
-        "transformers_bare": encoder_tables.torch_table("", use_bias=False),
-        "bert4keras_h5": encoder_tables.h5_table(use_bias=False),
+        "tf1": (
+            *encoder_tables.tf1_table(use_bias=False),
+            (
+                "embeddings_projection/kernel",
+                "bert/encoder/embedding_hidden_mapping_in/kernel",
+            ),
+        ),
+        "transformers": TRANSFORMERS,
+        "transformers_bare": without_prefix(TRANSFORMERS, "roformer."),
+        "bert4keras_h5": (
+            *encoder_tables.h5_table(use_bias=False),
+            ("embeddings_projection/kernel", "Embedding-Mapping/0"),
+        ),
     }
     # Copies of the tied output matrix, and the constant table of angles.
     dropped_weights = (
@@ -66,6 +82,7 @@ class RoFormerV2Backbone(Backbone):
         hidden_dim,
         intermediate_dim,
         key_dim=None,
+        embedding_dim=None,
         num_segments=2,
         activation="relu",
         dropout=0.1,
@@ -83,16 +100,17 @@ class RoFormerV2Backbone(Backbone):
         initializer = keras.initializers.get(
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=2)
         )
+        embedding_dim = embedding_dim or hidden_dim
         token_embedding = keras.layers.ReversibleEmbedding(
             vocabulary_size,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="token_embedding",
         )
         segment_embedding = keras.layers.Embedding(
             num_segments,
-            hidden_dim,
+            embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="segment_embedding",
@@ -126,6 +144,14 @@ class RoFormerV2Backbone(Backbone):
         x = x + segment_embedding(inputs["segment_ids"])
         x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
         x = RMSNorm(epsilon, dtype=dtype, name="embeddings_norm")(x)
+        if embedding_dim != hidden_dim:
+            x = keras.layers.Dense(
+                hidden_dim,
+                use_bias=False,
+                kernel_initializer=fresh(initializer),
+                dtype=dtype,
+                name="embeddings_projection",
+            )(x)
         mask = attention_mask.get(attention)(
             inputs["padding_mask"], inputs["segment_ids"]
         )
@@ -140,6 +166,7 @@ class RoFormerV2Backbone(Backbone):
             "hidden_dim": hidden_dim,
             "intermediate_dim": intermediate_dim,
             "key_dim": key_dim,
+            "embedding_dim": embedding_dim,
             "num_segments": num_segments,
             "activation": keras.activations.serialize(
                 keras.activations.get(activation)
@@ -157,4 +184,8 @@ class RoFormerV2Backbone(Backbone):
         super().__init__(inputs, x, config, dtype=dtype, **kwargs)
 
     def masked_lm_head_config(self):
-        return {"dropout": self.dropout}
+        return {
+            "dropout": self.dropout,
+            "kernel_initializer": self.kernel_initializer
+            or DepthScaledTruncatedNormal(self.num_layers, order=2),
+        }

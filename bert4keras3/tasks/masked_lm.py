@@ -13,7 +13,8 @@ class MaskedLMHead(keras.layers.Layer):
     """From hidden states to logits through the transposed token embedding.
 
     With `transform`, as in BERT and RoFormer: `LN(f(x W + b)) E^T + output_bias`.
-    Without, as in RoFormerV2 and GAU-α: `dropout(x) E^T`, with no weight of its own.
+    Without, as in RoFormerV2 and GAU-α: `dropout(x) E^T`, with no weight of its own,
+    or `dropout(x) W E^T` where the embedding is narrower than the hidden states.
 
     Args:
         token_embedding: the backbone's `ReversibleEmbedding`.
@@ -56,7 +57,20 @@ class MaskedLMHead(keras.layers.Layer):
                 epsilon=epsilon, dtype=self.dtype_policy, name="transform_norm"
             )
 
+        self.initializer = keras.initializers.get(kernel_initializer)
+
     def build(self, input_shape):
+        embedding_dim = self.token_embedding.output_dim
+        self.output_projection = None
+        if not self.transform and input_shape[-1] != embedding_dim:
+            self.output_projection = keras.layers.Dense(
+                embedding_dim,
+                use_bias=False,
+                kernel_initializer=fresh(self.initializer),
+                dtype=self.dtype_policy,
+                name="output_projection",
+            )
+            self.output_projection.build(input_shape)
         if self.transform:
             self.transform_dense.build(input_shape)
             self.transform_norm.build(
@@ -73,6 +87,8 @@ class MaskedLMHead(keras.layers.Layer):
             x = self.transform_norm(self.transform_dense(x))
         else:
             x = self.dropout_layer(x, training=training)
+        if self.output_projection is not None:
+            x = self.output_projection(x)
         logits = ops.cast(self.token_embedding(x, reverse=True), "float32")
         if self.transform:
             logits = logits + ops.cast(self.output_bias, "float32")
@@ -108,6 +124,7 @@ class MaskedLM(Task):
     """
 
     preprocessor_class = MaskedLMPreprocessor
+    has_released_head = True
 
     def __init__(self, backbone, preprocessor=None, **kwargs):
         super().__init__(backbone, preprocessor, **kwargs)

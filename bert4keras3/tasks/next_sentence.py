@@ -21,6 +21,8 @@ class NextSentence(Task):
         ValueError: the backbone has no pooler.
     """
 
+    has_released_head = True
+
     def __init__(self, backbone, preprocessor=None, **kwargs):
         super().__init__(backbone, preprocessor, **kwargs)
         if getattr(backbone, "pooler", None) is None:

@@ -27,6 +27,8 @@ class Task(keras.Model):
 
     # Class that makes this task's inputs from text; built with a tokenizer.
     preprocessor_class = None
+    # Whether pretraining trained this head, so that a release must hold its weights.
+    has_released_head = False
 
     def __init__(self, backbone, preprocessor=None, **kwargs):
         super().__init__(**kwargs)

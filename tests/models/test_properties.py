@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from golden_cases import to_numpy
 
+import zoo
 from bert4keras3.models.bert import BertBackbone
 from bert4keras3.models.gau_alpha import GAUAlphaBackbone
 from bert4keras3.models.roformer import RoFormerBackbone
 from bert4keras3.models.roformer_v2 import RoFormerV2Backbone
+from bert4keras3.tasks.masked_lm import MaskedLM
+from zoo.checkpoints import CheckpointError
 
 HEADS = {"num_heads": 4}
 BACKBONES = {
@@ -237,6 +240,32 @@ def test_pooler_reads_the_first_position(family):
     np.testing.assert_allclose(
         to_numpy(outputs["pooled"]), np.tanh(first @ kernel + bias), atol=1e-5
     )
+
+
+@FAMILIES
+def test_factorised_embeddings(family, tmp_path):
+    """A narrow embedding is widened once, and narrowed again before the output."""
+    model = build(family, embedding_dim=12)
+    inputs = inputs_of([6, 3], 6)
+    assert model(inputs).shape == (2, 6, 32)
+    shapes = {w.path: tuple(w.shape) for w in model.weights}
+    assert shapes["token_embedding/embeddings"] == (50, 12)
+    assert shapes["embeddings_projection/kernel"] == (12, 32)
+    lm = MaskedLM(model)
+    assert lm(inputs).shape == (2, 6, 50)
+    hidden, table = to_numpy(model(inputs)), to_numpy(model.token_embedding.embeddings)
+    if not lm.head.transform:
+        kernel = to_numpy(lm.head.output_projection.kernel)
+        np.testing.assert_allclose(
+            to_numpy(lm(inputs)), hidden @ kernel @ table.T, atol=1e-4
+        )
+    # The backbone goes out in the released layout and comes back.
+    folder = zoo.save(model, tmp_path / "out")
+    again = zoo.load(folder)
+    np.testing.assert_allclose(to_numpy(again(inputs)), hidden, atol=1e-5)
+    if not lm.head.transform:
+        with pytest.raises(CheckpointError, match="output_projection"):
+            zoo.load(folder, task="masked_lm")
 
 
 @FAMILIES
