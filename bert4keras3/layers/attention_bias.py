@@ -26,7 +26,8 @@ class PositionBias(keras.layers.Layer):
     Positions reach the hooks as the caller gave them: `None` for `0 .. L-1`, or `(L,)`
     or `(B, L)`. A subclass with weights makes them in `build`, from the shapes
     `(B, N, T, H)` of the query and `(B, N, S, E)` of the value. Padding needs no care
-    here: the attention core hides keys after the bias has been added.
+    here: the attention core hides keys after the bias has been added. Called by
+    itself, with a query and a value, a scheme gives its bias.
     """
 
     def __init__(self, **kwargs):
@@ -53,8 +54,9 @@ class PositionBias(keras.layers.Layer):
         """`(B, N, T, E)` from weights `(B, N, T, S)` and values `(B, N, S, E)`."""
         return ops.matmul(weights, value)
 
-    def call(self, query, key_length, query_positions=None, key_positions=None):
-        return self.bias(query, key_length, query_positions, key_positions)
+    def call(self, query, value, query_positions=None, key_positions=None):
+        length = ops.shape(value)[-2]
+        return self.bias(query, length, query_positions, key_positions)
 
 
 def key_offsets(
@@ -136,7 +138,8 @@ class T5Bias(PositionBias):
     Example:
 
     >>> t5 = T5Bias(num_buckets=8, max_distance=16)
-    >>> tuple(t5(np.ones((1, 2, 3, 4), "float32"), key_length=5).shape)
+    >>> query, value = np.ones((1, 2, 3, 4)), np.ones((1, 2, 5, 4))
+    >>> tuple(t5(query, value).shape)
     (2, 3, 5)
     """
 
@@ -272,7 +275,8 @@ class ShawBias(RelativeVectors):
     Example:
 
     >>> shaw = ShawBias(max_distance=2)
-    >>> tuple(shaw(np.ones((1, 2, 3, 4), "float32"), key_length=5).shape)
+    >>> query, value = np.ones((1, 2, 3, 4)), np.ones((1, 2, 5, 4))
+    >>> tuple(shaw(query, value).shape)
     (1, 2, 3, 5)
     """
 
@@ -339,7 +343,8 @@ class NezhaBias(RelativeVectors):
     Example:
 
     >>> nezha = NezhaBias()
-    >>> tuple(nezha(np.ones((1, 2, 3, 4), "float32"), key_length=5).shape)
+    >>> query, value = np.ones((1, 2, 3, 4)), np.ones((1, 2, 5, 4))
+    >>> tuple(nezha(query, value).shape)
     (1, 2, 3, 5)
     """
 

@@ -362,6 +362,19 @@ def test_save_and_load_of_a_transformer_layer(name, tmp_path):
     assert [v.path for v in again.weights] == [v.path for v in model.weights]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_gives_the_bias(name):
+    query, key, value = core_inputs()
+    bias = attention_bias.get(name)
+    given = to_numpy(bias(query, value))
+    core = DotProductAttention(use_scale=False, position_bias=bias)
+    _, logits = core(query, key, value, return_logits=True)
+    products = query @ np.swapaxes(key, -1, -2)
+    np.testing.assert_allclose(
+        np.broadcast_to(given, products.shape), to_numpy(logits) - products, atol=1e-5
+    )
+
+
 def test_one_instance_can_serve_many_layers():
     shared = T5Bias(name="position_bias")
     layers = [MultiHeadAttention(3, 4, position_bias=shared) for _ in range(2)]
