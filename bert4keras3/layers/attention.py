@@ -86,13 +86,15 @@ class DotProductAttention(keras.layers.Layer):
         )
         num_keys = count_visible_keys(attention_mask, ops.shape(key)[-2])
         temperature = self.normalizer.temperature(num_keys)
-        scale = 1.0 / math.sqrt(query.shape[-1]) if self.use_scale else 1.0
+        if self.use_scale:
+            # Before the product, which float16 could not hold otherwise.
+            query = query * (1.0 / math.sqrt(query.shape[-1]))
 
         logits = self.scores(query, key, query_positions, key_positions)
-        logits = ops.cast(logits, "float32") * scale
+        logits = ops.cast(logits, "float32")
         if self.position_bias is not None:
             logits = logits + self.position_bias.bias(
-                query * scale, ops.shape(key)[-2], query_positions, key_positions
+                query, ops.shape(key)[-2], query_positions, key_positions
             )
         scaled_products = logits
         if attention_bias is not None:

@@ -287,3 +287,14 @@ def test_gradient_is_that_of_the_formula():
             ends.append(reference.attention(moved, *arrays[1:], **options)[0].sum())
         slope = (ends[0] - ends[1]) / (2 * step)
         assert abs(given[where] - slope) < 1e-4
+
+
+def test_float16_products_do_not_overflow():
+    """102400 before scaling is beyond float16; 12800 after it is not."""
+    query = np.full((1, 1, 1, 64), 40, "float16")
+    key = np.concatenate([query, -query], axis=2)
+    value = np.array([1.0, 2.0], "float16").reshape(1, 1, 2, 1)
+    attention = DotProductAttention(dtype="float16")
+    output, logits = attention(query, key, value, return_logits=True)
+    np.testing.assert_allclose(to_numpy(logits).ravel(), [12800, -12800])
+    assert float(to_numpy(output).item()) == 1.0
