@@ -12,8 +12,8 @@ import argparse
 import zoo
 
 SENTENCES = [
-    "中国的首都是北[MASK]。",
-    "他每天早上都去公[MASK]跑步。",
+    "改[MASK]开放以来，人民生[MASK]水平不断提[MASK]。",
+    "中国的首都是北[MASK]，人民代[MASK]大会在这里召开。",
     "会议听取了工作报[MASK]，并进行了讨[MASK]。",
     "我国经济持续快速[MASK]展。",
 ]

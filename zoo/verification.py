@@ -181,9 +181,9 @@ def _vocabulary(path: Path) -> str:
     if not path.is_file():
         return "no vocab.txt: loads as a model, has no tokenizer"
     size, digest = len(read_vocabulary(path)), sha256(path)
-    known = {preset.vocabulary.sha256: preset.name for preset in PRESETS.values()}
-    if digest in known:
-        return f"{size} tokens, the vocabulary of {known[digest]}"
+    for preset in PRESETS.values():
+        if preset.vocabulary.sha256 == digest:
+            return f"{size} tokens, the vocabulary of {preset.name}"
     return f"{size} tokens"
 
 
