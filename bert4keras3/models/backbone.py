@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4keras3.layers.initializer import fresh
+
 LORA_LAYERS = ("query_dense", "value_dense")
 
 
@@ -53,6 +55,27 @@ class Backbone(keras.Model):
                 (None,), dtype="float32", name="position_ids"
             )
         return inputs
+
+    @staticmethod
+    def embed(inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype):
+        """`E_token + E_segment`, `(B, T, embedding_dim)`; every backbone begins so."""
+        token_embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size,
+            embedding_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="token_embedding",
+        )
+        segment_embedding = keras.layers.Embedding(
+            num_segments,
+            embedding_dim,
+            embeddings_initializer=fresh(initializer),
+            dtype=dtype,
+            name="segment_embedding",
+        )
+        return token_embedding(inputs["token_ids"]) + segment_embedding(
+            inputs["segment_ids"]
+        )
 
     @property
     def token_embedding(self):

@@ -156,20 +156,6 @@ class GAUAlphaBackbone(Backbone):
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=3)
         )
         embedding_dim = embedding_dim or hidden_dim
-        token_embedding = keras.layers.ReversibleEmbedding(
-            vocabulary_size,
-            embedding_dim,
-            embeddings_initializer=fresh(initializer),
-            dtype=dtype,
-            name="token_embedding",
-        )
-        segment_embedding = keras.layers.Embedding(
-            num_segments,
-            embedding_dim,
-            embeddings_initializer=fresh(initializer),
-            dtype=dtype,
-            name="segment_embedding",
-        )
         rope = rotary_embeddings.get(rotary_embedding)
         normalizer = attention_normalizer.get(normalizer)
         gau_layers = [
@@ -191,8 +177,9 @@ class GAUAlphaBackbone(Backbone):
         # === Functional model ===
         inputs = self.make_inputs(use_position_ids)
         positions = inputs.get("position_ids")
-        x = token_embedding(inputs["token_ids"])
-        x = x + segment_embedding(inputs["segment_ids"])
+        x = self.embed(
+            inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
+        )
         x = keras.layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
         x = RMSNorm(epsilon, dtype=dtype, name="embeddings_norm")(x)
         if embedding_dim != hidden_dim:

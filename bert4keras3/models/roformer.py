@@ -130,20 +130,6 @@ class RoFormerBackbone(Backbone):
             kernel_initializer or keras.initializers.TruncatedNormal(stddev=0.02)
         )
         embedding_dim = embedding_dim or hidden_dim
-        token_embedding = keras.layers.ReversibleEmbedding(
-            vocabulary_size,
-            embedding_dim,
-            embeddings_initializer=fresh(initializer),
-            dtype=dtype,
-            name="token_embedding",
-        )
-        segment_embedding = keras.layers.Embedding(
-            num_segments,
-            embedding_dim,
-            embeddings_initializer=fresh(initializer),
-            dtype=dtype,
-            name="segment_embedding",
-        )
         rope = rotary_embeddings.get(rotary_embedding)
         normalizer = attention_normalizer.get(normalizer)
         transformer_layers = [
@@ -168,8 +154,9 @@ class RoFormerBackbone(Backbone):
         # === Functional model ===
         inputs = self.make_inputs(use_position_ids)
         positions = inputs.get("position_ids")
-        x = token_embedding(inputs["token_ids"])
-        x = x + segment_embedding(inputs["segment_ids"])
+        x = self.embed(
+            inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
+        )
         x = keras.layers.LayerNormalization(
             epsilon=epsilon, dtype=dtype, name="embeddings_norm"
         )(x)
