@@ -88,7 +88,9 @@ def load(
             if weights == "released":
                 source = opened
     model_class = backbone_class(architecture)
-    released_size = config.get("vocabulary_size")
+    if match is not None and opened is not None and opened.folder is not None:
+        # Before the model is built: this costs a glance at a text file.
+        check_vocabulary_size(opened.folder, config["vocabulary_size"])
 
     task_class = _task_class(task)
     backbone_arguments, task_arguments, preprocessor_arguments = _share_out(
@@ -122,8 +124,6 @@ def load(
         _load_own_weights(model, opened.path)
         return model
     with open_checkpoint(opened.path) as checkpoint:
-        if opened.folder is not None and released_size is not None:
-            check_vocabulary_size(opened.folder, released_size)
         assign(
             model,
             checkpoint,

@@ -112,9 +112,7 @@ class Backbone(keras.Model):
                 f"Unknown inputs {sorted(unknown)}. The model takes {sorted(known)}."
             )
         inputs = dict(inputs)
-        self.check_ids("token_ids", inputs["token_ids"], self.vocabulary_size)
-        if "segment_ids" in inputs:
-            self.check_ids("segment_ids", inputs["segment_ids"], self.num_segments)
+        self.check_batch(inputs)
         token_ids = inputs["token_ids"] = ops.convert_to_tensor(inputs["token_ids"])
         if "segment_ids" not in inputs:
             inputs["segment_ids"] = ops.zeros_like(token_ids, dtype="int32")
