@@ -6,6 +6,7 @@ or an instance, and this module turns all three into an instance.
 """
 
 import difflib
+import functools
 
 import keras
 
@@ -59,3 +60,28 @@ def resolve(identifier, table, kind, base):
         f"Expected a {kind}: one of {', '.join(sorted(table))}, or an instance of "
         f"{base.__name__}. Received: {identifier!r}."
     )
+
+
+def resolve_scheme(identifier, table, kind, base, **arguments):
+    """`resolve` for what a layer may do without: `None` stays `None`.
+
+    Args:
+        identifier, table, kind, base: see `resolve`.
+        **arguments: of an instance that is made from a name, such as its dtype policy,
+            and its name, so that the paths of its weights are always the same.
+    """
+    if identifier is None:
+        return None
+    made = {name: functools.partial(table[name], **arguments) for name in table}
+    return resolve(identifier, made, kind, base)
+
+
+def serialize_scheme(scheme):
+    """Config of an instance, or `None`, that `resolve_scheme` reads back."""
+    if scheme is None:
+        return None
+    config = keras.saving.serialize_keras_object(scheme)
+    # The attention that owns a layer builds it; built earlier, its weights would be
+    # outside that attention's path.
+    config.pop("build_config", None)
+    return config

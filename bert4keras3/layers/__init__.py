@@ -7,6 +7,7 @@ from bert4keras3.layers.attention_mask import (
     BidirectionalMask,
     CausalMask,
     PrefixMask,
+    WindowMask,
 )
 from bert4keras3.layers.attention_normalizer import (
     AttentionNormalizer,
@@ -38,6 +39,8 @@ from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
 )
+from bert4keras3.layers.position_weighting import PositionWeighting, ToeplitzWeighting
+from bert4keras3.layers.query_key_norm import QueryKeyNorm
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
@@ -64,7 +67,9 @@ __all__ = [
     "NezhaBias",
     "Pooler",
     "PositionEmbedding",
+    "PositionWeighting",
     "PrefixMask",
+    "QueryKeyNorm",
     "RMSNorm",
     "RotaryEmbedding",
     "ScaleOffset",
@@ -73,5 +78,7 @@ __all__ = [
     "Softmax",
     "SquaredReLU",
     "T5Bias",
+    "ToeplitzWeighting",
     "TransformerLayer",
+    "WindowMask",
 ]

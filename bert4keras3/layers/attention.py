@@ -1,24 +1,42 @@
 """The attention core that gated attention, multi-head attention and pointers share."""
 
+import functools
 import math
 
 import keras
 from keras import ops
 
 from bert4keras3.layers import attention_bias as position_biases
+from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer
+from bert4keras3.layers import position_weighting as position_weightings
+from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
+from bert4keras3.layers.window_attention import attend_in_blocks
 from bert4keras3.ops import MASKED_LOGIT, count_visible_keys, with_head_axis
+
+SHARED_ARGUMENTS = (
+    "normalizer",
+    "rotary_embedding",
+    "use_scale",
+    "dropout",
+    "position_bias",
+    "query_key_norm",
+    "position_weighting",
+    "window",
+)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class DotProductAttention(keras.layers.Layer):
-    """`O = normalize(t * (s * Q K^T + p + bias), mask) V`, the one attention core.
+    """`O = (c * normalize(t * (s * Q K^T + p + bias), mask)) V`, the attention core.
 
-    `s` is `1 / sqrt(H)` (or 1), `t` the normalizer's temperature, which depends on how
-    many keys the row can see, and `p` the position bias. Logits, masking and normalizer
+    `s` is `1 / sqrt(H)` (or 1, or what `query_key_norm` makes of it), `t` the
+    normalizer's temperature, which depends on how many keys the row can see, `p` the
+    position bias and `c` the position weighting. Logits, masking and normalizer
     run in float32 whatever the compute dtype. A key is hidden by a large finite
-    negative logit, never by -inf, and a row that sees no key gives zeros.
+    negative logit, never by -inf, and a row that sees no key gives zeros. Time and
+    memory grow with `T * S`, or, with a window, with `T` times the window.
 
     Args:
         normalizer: name, config or instance, see `attention_normalizer`.
@@ -27,6 +45,11 @@ class DotProductAttention(keras.layers.Layer):
         use_scale: divide the products by `sqrt(H)`.
         dropout: rate applied to the attention weights.
         position_bias: name, config or instance, see `attention_bias`; `None` for none.
+        query_key_norm: name, config or instance, see `query_key_norm`: what takes the
+            place of the division by `sqrt(H)`; `None` for none.
+        position_weighting: name, config or instance, see `position_weighting`: factors
+            of the normalized weights; `None` for none.
+        window: a `WindowMask`, which is then computed in blocks; `None` for all keys.
 
     Call arguments:
         query: `(B, N, T, H)`.
@@ -39,7 +62,8 @@ class DotProductAttention(keras.layers.Layer):
         query_positions, key_positions: `(T,)`/`(S,)` or with a leading `B`.
         return_logits: also return the scaled products, with the position bias, before
             `attention_bias` and mask.
-        return_weights: also return the weights (before dropout).
+        return_weights: also return the weights (before dropout, after the position
+            weighting).
 
     Returns:
         `(B, N, T, E)`; a tuple `(output, logits?, weights?)` if asked for.
@@ -52,6 +76,9 @@ class DotProductAttention(keras.layers.Layer):
         use_scale=True,
         dropout=0.0,
         position_bias=None,
+        query_key_norm=None,
+        position_weighting=None,
+        window=None,
         **kwargs,
     ):
         # Biases and positions must reach call() in their own precision.
@@ -62,11 +89,21 @@ class DotProductAttention(keras.layers.Layer):
         self.dropout = dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.position_bias = position_biases.get(position_bias, self.dtype_policy)
+        self.query_key_norm = query_key_norms.get(query_key_norm)
+        self.position_weighting = position_weightings.get(
+            position_weighting, self.dtype_policy
+        )
+        self.window = attention_masks.get_window(window)
 
     def build(self, query_shape, key_shape=None, value_shape=None):
-        # The layer is shared if the same instance was given to others as well.
-        if self.position_bias is not None and not self.position_bias.built:
-            self.position_bias.build(query_shape, value_shape)
+        # A scheme is shared if the same instance was given to other layers as well.
+        for scheme in (
+            self.rotary_embedding,
+            self.position_bias,
+            self.position_weighting,
+        ):
+            if scheme is not None and not scheme.built:
+                scheme.build(query_shape, value_shape)
 
     def call(
         self,
@@ -84,9 +121,55 @@ class DotProductAttention(keras.layers.Layer):
         query, key, value = (
             ops.cast(tensor, self.compute_dtype) for tensor in (query, key, value)
         )
+        options = {"return_logits": return_logits, "return_weights": return_weights}
+        if self.window is None:
+            return self.attend(
+                query,
+                key,
+                value,
+                attention_mask,
+                query_positions,
+                key_positions,
+                attention_bias=attention_bias,
+                training=training,
+                **options,
+            )
+        if attention_bias is not None or return_logits or return_weights:
+            raise ValueError(
+                "Window attention computes no T x S matrix, so it takes no "
+                "`attention_bias` and returns neither logits nor weights. Pass the "
+                "window as an `attention_mask` to an attention without `window`."
+            )
+        return attend_in_blocks(
+            functools.partial(self.attend, training=training),
+            self.window,
+            query,
+            key,
+            value,
+            attention_mask,
+            query_positions,
+            key_positions,
+        )
+
+    def attend(
+        self,
+        query,
+        key,
+        value,
+        attention_mask=None,
+        query_positions=None,
+        key_positions=None,
+        attention_bias=None,
+        return_logits=False,
+        return_weights=False,
+        training=None,
+    ):
+        """Full attention over the keys given, without the window; see `call`."""
         num_keys = count_visible_keys(attention_mask, ops.shape(key)[-2])
         temperature = self.normalizer.temperature(num_keys)
-        if self.use_scale:
+        if self.query_key_norm is not None:
+            query, key = self.query_key_norm(query, key, num_keys)
+        elif self.use_scale:
             # Before the product, which float16 could not hold otherwise.
             query = query * (1.0 / math.sqrt(query.shape[-1]))
 
@@ -108,6 +191,10 @@ class DotProductAttention(keras.layers.Layer):
         if attention_mask is not None:
             # A row without a visible key is uniform after a softmax: make it zero.
             weights = weights * ops.cast(num_keys > 0, "float32")
+        if self.position_weighting is not None:
+            weights = self.position_weighting.weigh(
+                weights, query_positions, key_positions
+            )
 
         dropped = self.dropout_layer(ops.cast(weights, value.dtype), training=training)
         if self.position_bias is None:
@@ -159,4 +246,14 @@ class DotProductAttention(keras.layers.Layer):
             "use_scale": self.use_scale,
             "dropout": self.dropout,
             "position_bias": position_biases.serialize(self.position_bias),
+            "query_key_norm": query_key_norms.serialize(self.query_key_norm),
+            "position_weighting": position_weightings.serialize(
+                self.position_weighting
+            ),
+            "window": attention_masks.serialize(self.window),
         }
+
+    def shared_config(self):
+        """The arguments that the layers around this one hand on to it."""
+        config = self.get_config()
+        return {name: config[name] for name in SHARED_ARGUMENTS}

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.initializer import fresh
-from bert4keras3.naming import resolve
+from bert4keras3.naming import resolve_scheme, serialize_scheme
 from bert4keras3.ops import sinusoidal_embedding
 
 
@@ -371,21 +371,16 @@ def get(identifier, dtype=None):
         dtype: dtype policy of a bias that is made from a name; it is called
             `position_bias`, so that the paths of its weights are always the same.
     """
-    if identifier is None:
-        return None
-    table = {
-        name: functools.partial(make, dtype=dtype, name="position_bias")
-        for name, make in POSITION_BIASES.items()
-    }
-    return resolve(identifier, table, "position bias", PositionBias)
+    return resolve_scheme(
+        identifier,
+        POSITION_BIASES,
+        "position bias",
+        PositionBias,
+        dtype=dtype,
+        name="position_bias",
+    )
 
 
 def serialize(position_bias):
     """Config of a position bias that `get` reads back."""
-    if position_bias is None:
-        return None
-    config = keras.saving.serialize_keras_object(position_bias)
-    # The attention that owns it builds it; built earlier, its weights would be outside
-    # that attention's path.
-    config.pop("build_config", None)
-    return config
+    return serialize_scheme(position_bias)

@@ -3,12 +3,14 @@
 import keras
 from keras import ops
 
-from bert4keras3.naming import resolve
+from bert4keras3.naming import resolve, serialize_scheme
 from bert4keras3.ops import merge_masks
 
 
 class AttentionMask(keras.layers.Layer):
     """Base class of the structural masks.
+
+    `is_causal` says that no query sees a later key; some positions need that.
 
     Call arguments:
         padding_mask: `(B, T)`, true or 1 where the position holds a token.
@@ -18,6 +20,8 @@ class AttentionMask(keras.layers.Layer):
         Boolean tensor that broadcasts to `(B, N, T, S)`, true where the query may
         attend to the key. Padding is hidden as a key and only as a key.
     """
+
+    is_causal = False
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -48,6 +52,8 @@ class BidirectionalMask(AttentionMask):
 class CausalMask(AttentionMask):
     """`M[i, j] = j <= i`: a language model."""
 
+    is_causal = True
+
     def structure(self, padding_mask, segment_ids):
         positions = ops.arange(ops.shape(padding_mask)[1])
         return ops.expand_dims(positions, 0) <= ops.expand_dims(positions, 1)
@@ -71,6 +77,54 @@ class PrefixMask(AttentionMask):
         return ops.expand_dims(steps, 1) <= ops.expand_dims(steps, 2)
 
 
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class WindowMask(AttentionMask):
+    """Local attention: `M[i, j] = 0 <= i - j < window`, or `|i - j| < window`.
+
+    A row sees `window` keys, itself included, or `2 * window - 1` in both directions.
+    Distances are places in the row, not position ids. The two-way band of
+    https://kexue.fm/archives/9431 is drawn there without a number; this one is the
+    one-way window and its mirror image.
+
+    Args:
+        window: how far a query sees, at least 1.
+        two_way: also look ahead.
+
+    Raises:
+        ValueError: a window of less than 1.
+    """
+
+    def __init__(self, window, two_way=False, **kwargs):
+        super().__init__(**kwargs)
+        if int(window) != window or window < 1:
+            raise ValueError(
+                f"`window` must be a whole number of at least 1, the number of keys "
+                f"that a query sees backwards, itself included. Received {window}."
+            )
+        self.window = int(window)
+        self.two_way = two_way
+        self.is_causal = not two_way
+
+    def visible(self, distances):
+        """Which distances `i - j` are inside the window."""
+        if self.two_way:
+            distances = ops.abs(distances)
+        return ops.logical_and(distances >= 0, distances < self.window)
+
+    def structure(self, padding_mask, segment_ids):
+        positions = ops.arange(ops.shape(padding_mask)[1])
+        return self.visible(
+            ops.expand_dims(positions, 1) - ops.expand_dims(positions, 0)
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "window": self.window,
+            "two_way": self.two_way,
+        }
+
+
 ATTENTION_MASKS = {
     "bidirectional": BidirectionalMask,
     "causal": CausalMask,
@@ -81,3 +135,17 @@ ATTENTION_MASKS = {
 def get(identifier):
     """Return an attention mask layer for a name, a config or an instance."""
     return resolve(identifier, ATTENTION_MASKS, "attention mask", AttentionMask)
+
+
+def get_window(identifier):
+    """Return a `WindowMask` for an instance, a config, or the size of a one-way one."""
+    if identifier is None:
+        return None
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        return WindowMask(identifier)
+    return resolve(identifier, {}, "window", WindowMask)
+
+
+def serialize(mask):
+    """Config of a mask, or `None`, that `get` reads back."""
+    return serialize_scheme(mask)

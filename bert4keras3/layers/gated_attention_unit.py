@@ -23,6 +23,11 @@ class GatedAttention(keras.layers.Layer):
         dropout: rate applied to the attention weights.
         kernel_initializer: initializer of all kernels.
         position_bias: name, config or instance, see `attention_bias`; or `None`.
+        query_key_norm: name, config or instance, see `query_key_norm`; or `None`.
+        position_weighting: name, config or instance, see `position_weighting`; or
+            `None`.
+        window: a `WindowMask`, computed in blocks (see `window_attention`); it then
+            takes no `attention_mask` beside padding. `None` for all keys.
     """
 
     def __init__(
@@ -37,6 +42,9 @@ class GatedAttention(keras.layers.Layer):
         dropout=0.0,
         kernel_initializer="glorot_uniform",
         position_bias=None,
+        query_key_norm=None,
+        position_weighting=None,
+        window=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -51,6 +59,9 @@ class GatedAttention(keras.layers.Layer):
             use_scale=use_scale,
             dropout=dropout,
             position_bias=position_bias,
+            query_key_norm=query_key_norm,
+            position_weighting=position_weighting,
+            window=window,
             dtype=self.dtype_policy,
             name="attention",
         )
@@ -80,14 +91,6 @@ class GatedAttention(keras.layers.Layer):
         return self.output_dense(gate * ops.squeeze(attended, 1))
 
     def get_config(self):
-        attention = self.attention.get_config()
-        shared = (
-            "normalizer",
-            "rotary_embedding",
-            "position_bias",
-            "use_scale",
-            "dropout",
-        )
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,
@@ -95,7 +98,7 @@ class GatedAttention(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            **{key: attention[key] for key in shared},
+            **self.attention.shared_config(),
         }
 
 

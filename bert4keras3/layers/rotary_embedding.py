@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from bert4keras3.naming import resolve
+from bert4keras3.naming import resolve, serialize_scheme
 from bert4keras3.ops import (
     inverse_frequencies,
     rotate_half_split,
@@ -107,6 +107,4 @@ def get(identifier):
 
 def serialize(rotary_embedding):
     """Config of a rotary embedding that `get` reads back."""
-    if rotary_embedding is None:
-        return None
-    return keras.saving.serialize_keras_object(rotary_embedding)
+    return serialize_scheme(rotary_embedding)

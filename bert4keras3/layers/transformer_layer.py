@@ -4,7 +4,10 @@ import keras
 from keras import ops
 
 from bert4keras3.layers import attention_bias as position_biases
+from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer, normalization
+from bert4keras3.layers import position_weighting as position_weightings
+from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
@@ -28,6 +31,9 @@ class TransformerLayer(keras.layers.Layer):
         rotary_embedding: rotary embedding, or `None`.
         kernel_initializer: initializer of all kernels.
         position_bias: positions added to the logits, or `None`.
+        query_key_norm: what takes the place of the scale of the logits, or `None`.
+        position_weighting: positions multiplied into the weights, or `None`.
+        window: a `WindowMask`, computed in blocks, or `None`.
 
     Call arguments:
         x: `(B, T, D)`.
@@ -53,6 +59,9 @@ class TransformerLayer(keras.layers.Layer):
         rotary_embedding=None,
         kernel_initializer="glorot_uniform",
         position_bias=None,
+        query_key_norm=None,
+        position_weighting=None,
+        window=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -63,6 +72,11 @@ class TransformerLayer(keras.layers.Layer):
         self.normalizer = attention_normalizer.get(normalizer)
         self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
         self.position_bias = position_biases.get(position_bias, self.dtype_policy)
+        self.query_key_norm = query_key_norms.get(query_key_norm)
+        self.position_weighting = position_weightings.get(
+            position_weighting, self.dtype_policy
+        )
+        self.window = attention_masks.get_window(window)
         self.attention_dropout = attention_dropout
         self.use_bias = use_bias
         self.dropout = dropout
@@ -101,6 +115,9 @@ class TransformerLayer(keras.layers.Layer):
             dropout=self.attention_dropout,
             kernel_initializer=self.kernel_initializer,
             position_bias=self.position_bias,
+            query_key_norm=self.query_key_norm,
+            position_weighting=self.position_weighting,
+            window=self.window,
             dtype=self.dtype_policy,
             name="attention",
         )
@@ -145,4 +162,9 @@ class TransformerLayer(keras.layers.Layer):
             "rotary_embedding": rotary_embeddings.serialize(self.rotary_embedding),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "position_bias": position_biases.serialize(self.position_bias),
+            "query_key_norm": query_key_norms.serialize(self.query_key_norm),
+            "position_weighting": position_weightings.serialize(
+                self.position_weighting
+            ),
+            "window": attention_masks.serialize(self.window),
         }

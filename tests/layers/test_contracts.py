@@ -16,6 +16,7 @@ from bert4keras3.layers.attention_mask import (
     BidirectionalMask,
     CausalMask,
     PrefixMask,
+    WindowMask,
 )
 from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
@@ -40,7 +41,8 @@ from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
 )
-from bert4keras3.layers.rotary_embedding import RotaryEmbedding
+from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
+from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
 # Lengths are 7 and 5 (see contract.LENGTHS); the last row of every mask is all
@@ -98,6 +100,7 @@ ROWS = {
     BidirectionalMask: ({}, MASK),
     CausalMask: ({}, MASK),
     PrefixMask: ({}, MASK),
+    WindowMask: ({"window": 2, "two_way": True}, MASK),
     FeedForward: ({"intermediate_dim": 16, "activation": ["gelu", "tanh"]}, {"x": X}),
     GatedAttentionUnit: (
         {**GAU, "normalizer": "softmax_plus"},
@@ -167,9 +170,24 @@ IN_FLOAT32 = {
 }
 
 
-def position_biases():
-    """Layers that are parts of an attention; the rows of that test them."""
-    return {getattr(make, "func", make) for make in POSITION_BIASES.values()}
+# Layers that are parts of an attention, by the argument that takes them: they are
+# tested in an attention of theirs.
+SCHEMES = {
+    "position_bias": POSITION_BIASES,
+    "position_weighting": POSITION_WEIGHTINGS,
+    "rotary_embedding": ROTARY_EMBEDDINGS,
+}
+SCHEME_ROWS = [
+    pytest.param((argument, name), id=f"{argument}={name}")
+    for argument, table in SCHEMES.items()
+    for name in table
+]
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+def scheme_classes():
+    makers = [make for table in SCHEMES.values() for make in table.values()]
+    return {getattr(make, "func", make) for make in makers}
 
 
 def layer_classes():
@@ -196,19 +214,30 @@ def test_every_layer_keeps_the_contract():
     }
     for base in found - registered:
         assert any(issubclass(each, base) for each in registered), f"{base} is left out"
-    assert registered == set(ROWS) | position_biases()
+    assert registered == set(ROWS) | scheme_classes()
 
 
-@pytest.fixture(
-    params=[*ROWS, *POSITION_BIASES], ids=lambda row: getattr(row, "__name__", row)
-)
-def row(request):
-    if request.param in POSITION_BIASES:
+def make_row(which):
+    if isinstance(which, tuple):
+        argument, name = which
         arguments, arrays = ROWS[DotProductAttention]
-        arguments = {**arguments, "position_bias": request.param}
-        return partial(DotProductAttention, **arguments), arrays
-    arguments, arrays = ROWS[request.param]
-    return partial(request.param, **arguments), arrays
+        return partial(DotProductAttention, **{**arguments, argument: name}), arrays
+    arguments, arrays = ROWS[which]
+    return partial(which, **arguments), arrays
+
+
+ROW_PARAMS = [pytest.param(which, id=which.__name__) for which in ROWS]
+
+
+# What a scheme's config, shapes and files hold does not depend on the backend.
+@pytest.fixture(params=[*ROW_PARAMS, *SCHEME_ROWS * TENSORFLOW])
+def row(request):
+    return make_row(request.param)
+
+
+@pytest.fixture(params=[*ROW_PARAMS, *SCHEME_ROWS])
+def trained_row(request):
+    return make_row(request.param)
 
 
 def test_config(row):
@@ -224,8 +253,8 @@ def test_dtype_policies(row):
     contract.check_dtype_policies(make, arrays, in_float32=make.func in IN_FLOAT32)
 
 
-def test_training_step(row):
-    contract.check_training_step(*row)
+def test_training_step(trained_row):
+    contract.check_training_step(*trained_row)
 
 
 def test_saving(row, tmp_path):

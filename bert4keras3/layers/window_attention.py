@@ -1,0 +1,145 @@
+"""Local attention in blocks: time and memory grow with the length, not its square."""
+
+from keras import ops
+
+
+def attend_in_blocks(
+    attend,
+    mask,
+    query,
+    key,
+    value,
+    attention_mask=None,
+    query_positions=None,
+    key_positions=None,
+):
+    """What `attend` gives under a `WindowMask`, without the `T x T` matrix.
+
+    The row is cut into blocks of `window` places. A block of queries meets its own
+    keys, the block before and, if the window is two-way, the block after: everything
+    that the window lets it see. `attend` is called once with the blocks as its batch,
+    so every position scheme and normalizer works as it does on whole rows. A row of
+    `T` places costs `2 T window` products, or `3 T window` two-way, which pays from
+    lengths of a few windows on; rows of at most two windows (three two-way) are
+    computed whole under a mask.
+
+    Args:
+        attend: function of `(query, key, value, mask, query_positions,
+            key_positions)`, such as `DotProductAttention.attend`.
+        mask: a `WindowMask`.
+        query, key, value: `(B, N, T, ...)`, of one length.
+        attention_mask: boolean `(B, 1, 1, T)`, the padding mask, or `None`.
+        query_positions, key_positions: `None`, `(T,)` or `(B, T)`.
+
+    Returns:
+        `(B, N, T, E)`.
+
+    Raises:
+        ValueError: another mask than that of the padding, or queries and keys of
+            different lengths.
+    """
+    if attention_mask is not None and attention_mask.shape[-2] != 1:
+        raise ValueError(
+            "Window attention is computed in blocks and takes the padding mask alone, "
+            f"(B, 1, 1, T). Received a mask of shape {tuple(attention_mask.shape)}. "
+            "For another structure, give the window as an `attention_mask` to an "
+            "attention without `window`."
+        )
+    if query.shape[-2] != key.shape[-2]:
+        raise ValueError(
+            "Window attention is for a row with itself. Received "
+            f"{query.shape[-2]} queries and {key.shape[-2]} keys."
+        )
+    length, window = query.shape[-2], mask.window
+    num_neighbours = 3 if mask.two_way else 2
+    if length is not None and length <= num_neighbours * window:
+        places = ops.arange(length)
+        inside = mask.visible(ops.expand_dims(places, 1) - ops.expand_dims(places, 0))
+        if attention_mask is not None:
+            inside = ops.logical_and(attention_mask, inside)
+        else:
+            inside = ops.expand_dims(inside, (0, 1))
+        return attend(query, key, value, inside, query_positions, key_positions)
+
+    batch, length = ops.shape(query)[0], ops.shape(query)[2]
+    if attention_mask is None:
+        real = ops.ones((batch, length), dtype="bool")
+    else:
+        shape = (batch, 1, 1, length)
+        real = ops.reshape(ops.broadcast_to(attention_mask, shape), (batch, length))
+    blocks = _Blocks(batch, length, window, num_neighbours)
+    # A query of the first block is `window` places behind the first key it meets.
+    query_places = ops.expand_dims(ops.arange(window) + window, 1)
+    key_places = ops.expand_dims(ops.arange(num_neighbours * window), 0)
+    inside = mask.visible(query_places - key_places)
+    inside = ops.logical_and(inside, ops.expand_dims(blocks.of_keys(real), (1, 2)))
+    context = attend(
+        blocks.of_queries(query),
+        blocks.of_keys(key),
+        blocks.of_keys(value),
+        inside,
+        blocks.of_queries(_by_row(query_positions, batch, length)),
+        blocks.of_keys(_by_row(key_positions, batch, length)),
+    )
+    return blocks.joined(context)
+
+
+def _by_row(positions, batch, length):
+    if positions is None:
+        positions = ops.arange(length, dtype="int32")
+    return ops.broadcast_to(ops.convert_to_tensor(positions), (batch, length))
+
+
+class _Blocks:
+    """Cuts `(B, T)` and `(B, N, T, H)` tensors into blocks, which join the batch."""
+
+    def __init__(self, batch, length, window, num_neighbours):
+        self.batch, self.length, self.window = batch, length, window
+        self.num_neighbours = num_neighbours
+        self.count = (length + window - 1) // window
+
+    def of_queries(self, x):
+        """`(B * blocks, [N,] window, ...)`."""
+        return self._into_batch(self._cut(x, 0, 0))
+
+    def of_keys(self, x):
+        """`(B * blocks, [N,] num_neighbours * window, ...)`, the block in the middle.
+
+        Before the first and after the last block there are zeros.
+        """
+        cut = self._cut(x, 1, self.num_neighbours - 2)
+        axis = len(x.shape) - 2 if len(x.shape) > 2 else 1
+        shifted = [
+            cut[(slice(None),) * axis + (slice(first, first + self.count),)]
+            for first in range(self.num_neighbours)
+        ]
+        return self._into_batch(ops.concatenate(shifted, axis=axis + 1))
+
+    def joined(self, x):
+        """`(B * blocks, N, window, E)` back to `(B, N, T, E)`."""
+        _, heads, _, dim = x.shape
+        x = ops.reshape(x, (self.batch, self.count, heads, self.window, dim))
+        x = ops.transpose(x, (0, 2, 1, 3, 4))
+        x = ops.reshape(x, (self.batch, heads, self.count * self.window, dim))
+        return x[:, :, : self.length]
+
+    def _cut(self, x, before, after):
+        """`(B, [N,] blocks + before + after, window, ...)`."""
+        outer, inner = ((x.shape[1],), (x.shape[3],)) if len(x.shape) == 4 else ((), ())
+
+        def zeros(places):
+            return ops.zeros((self.batch, *outer, places, *inner), dtype=x.dtype)
+
+        count = self.count + before + after
+        surplus = self.count * self.window - self.length
+        parts = [zeros(before * self.window)] if before else []
+        parts += [x, zeros(surplus + after * self.window)]
+        x = ops.concatenate(parts, axis=1 + len(outer))
+        return ops.reshape(x, (self.batch, *outer, count, self.window, *inner))
+
+    def _into_batch(self, x):
+        if len(x.shape) == 5:
+            x = ops.transpose(x, (0, 2, 1, 3, 4))
+            _, _, heads, places, dim = x.shape
+            return ops.reshape(x, (self.batch * self.count, heads, places, dim))
+        return ops.reshape(x, (self.batch * self.count, x.shape[-1]))

@@ -1,0 +1,87 @@
+"""Window attention in blocks equals full attention under the window's mask."""
+
+import keras
+import numpy as np
+import pytest
+from contract import assign, randomize, to_numpy
+from gradients import gradient
+
+from bert4keras3.layers.attention_mask import WindowMask
+from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
+from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+
+B, T, D = 2, 19, 12
+X = np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
+REAL = np.arange(T) < np.array([[T], [12]])
+SCHEMES = dict(rotary_embedding="rope", position_bias="t5", normalizer="softmax_plus")
+LAYERS = {
+    "attention": lambda **options: MultiHeadAttention(2, 6, **SCHEMES, **options),
+    "gau": lambda **options: GatedAttentionUnit(16, 6, **SCHEMES, **options),
+}
+
+
+def twins(kind, window):
+    """The same layer with the window in blocks, and without a window."""
+    blocks, full = LAYERS[kind](window=window), LAYERS[kind]()
+    blocks.build(X.shape), full.build(X.shape)
+    assign(full, randomize(blocks))
+    return blocks, full
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+@pytest.mark.parametrize("window", [1, 4, 7, 10, 30])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_blocks_equal_masked_full_attention(kind, window, two_way):
+    mask = WindowMask(window, two_way)
+    blocks, full = twins(kind, mask)
+    given = to_numpy(blocks(X, padding_mask=REAL))
+    expected = to_numpy(full(X, attention_mask=mask(REAL)))
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_equal(kind):
+    mask = WindowMask(4)
+    blocks, full = twins(kind, mask)
+    (given,) = gradient(lambda x: blocks(x, padding_mask=REAL), X)
+    (expected,) = gradient(lambda x: full(x, attention_mask=mask(REAL)), X)
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+
+
+def test_custom_positions_reach_the_blocks():
+    mask = WindowMask(4)
+    blocks, full = twins("attention", mask)
+    positions = np.cumsum(np.random.default_rng(1).integers(1, 5, (B, T)), axis=1)
+    given = to_numpy(blocks(X, padding_mask=REAL, query_positions=positions))
+    expected = full(X, attention_mask=mask(REAL), query_positions=positions)
+    np.testing.assert_allclose(given, to_numpy(expected), atol=1e-5)
+    assert np.abs(given - to_numpy(blocks(X, padding_mask=REAL))).max() > 1e-3
+
+
+def test_unknown_length_and_batch():
+    blocks, _ = twins("attention", WindowMask(4))
+    inputs = keras.Input((None, D))
+    model = keras.Model(inputs, blocks(inputs))
+    for length in (3, 8, T):
+        given = to_numpy(model(X[:, :length]))
+        expected = to_numpy(blocks(X[:, :length]))
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+def test_what_cannot_be_cut_into_blocks_is_refused():
+    layer = MultiHeadAttention(2, 6, window=3)
+    layer.build(X.shape)
+    with pytest.raises(ValueError, match="padding mask alone"):
+        layer(X, attention_mask=np.ones((T, T), bool))
+    with pytest.raises(ValueError, match="no T x S matrix"):
+        layer(X, attention_bias=np.zeros((T, T), "float32"))
+    with pytest.raises(ValueError, match="no T x S matrix"):
+        layer(X, return_weights=True)
+    with pytest.raises(ValueError, match="19 queries and 7 keys"):
+        layer(X, X[:, :7])
+
+
+@pytest.mark.parametrize("window", [0, -3, 2.5])
+def test_a_window_that_sees_nothing_is_refused(window):
+    with pytest.raises(ValueError, match=f"at least 1.*Received {window}"):
+        WindowMask(window)
