@@ -271,11 +271,15 @@ def _preprocessor(
 
 
 def _new_weights(model: Any, backbone: Any) -> frozenset[str]:
-    """Weights of a task's head that no release has: they keep their random values."""
+    """Weights that no release has and that were asked for: they keep their start.
+
+    Those of a task's head are random, those of a position scheme what its paper says.
+    """
+    new: frozenset[str] = backbone.scheme_weights
     if model is backbone or model.has_released_head:
-        return frozenset()
+        return new
     own = {variable.path for variable in backbone.weights}
-    return frozenset(v.path for v in model.weights if v.path not in own)
+    return new | {v.path for v in model.weights if v.path not in own}
 
 
 def _load_keras_file(path: Path, arguments: dict[str, Any]) -> Any:

@@ -1,19 +1,27 @@
 """Layers for TensorFlow, JAX and PyTorch, and the variants that they find by name."""
 
 from bert4keras3.layers.attention import DotProductAttention
-from bert4keras3.layers.attention_bias import NezhaBias, ShawBias, T5Bias
+from bert4keras3.layers.attention_bias import NezhaBias, PositionBias, ShawBias, T5Bias
 from bert4keras3.layers.attention_mask import (
     AttentionMask,
     BidirectionalMask,
     CausalMask,
+    HalfHeadsMask,
     PrefixMask,
-    WindowMask,
+    ReverseCausalMask,
 )
 from bert4keras3.layers.attention_normalizer import (
     AttentionNormalizer,
     EntropyInvariantSoftmax,
     Softmax,
     SquaredReLU,
+)
+from bert4keras3.layers.attention_schedule import (
+    HWFA,
+    HWFA2,
+    AlternateLayers,
+    AttentionSchedule,
+    Uniform,
 )
 from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
@@ -26,6 +34,12 @@ from bert4keras3.layers.gated_attention_unit import (
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
+from bert4keras3.layers.local_mask import (
+    BlockwiseCausalMask,
+    LambdaMask,
+    LocalMask,
+    WindowMask,
+)
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -39,38 +53,66 @@ from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
 )
+from bert4keras3.layers.position_sampler import (
+    EqualMeanBeta,
+    EqualMeanExponential,
+    PositionSampler,
+    RandomPositions,
+)
 from bert4keras3.layers.position_weighting import PositionWeighting, ToeplitzWeighting
-from bert4keras3.layers.query_key_norm import QueryKeyNorm
+from bert4keras3.layers.query_key_norm import (
+    CosineNorm,
+    KeyNorm,
+    QueryKeyNorm,
+    QueryNorm,
+)
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
 __all__ = [
+    "AlternateLayers",
     "AttentionMask",
     "AttentionNormalizer",
+    "AttentionSchedule",
     "BidirectionalMask",
+    "BlockwiseCausalMask",
     "CausalMask",
     "ConditionalLayerNormalization",
     "ConditionalRandomField",
     "ConditionalScaleOffset",
+    "CosineNorm",
     "CrossGatedAttentionUnit",
     "DepthScaledTruncatedNormal",
     "DotProductAttention",
     "EfficientGlobalPointer",
     "EntropyInvariantSoftmax",
+    "EqualMeanBeta",
+    "EqualMeanExponential",
     "FeedForward",
     "GatedAttentionUnit",
     "GlobalPointer",
+    "HWFA",
+    "HWFA2",
+    "HalfHeadsMask",
+    "KeyNorm",
+    "LambdaMask",
+    "LocalMask",
     "MaskedAveragePooling",
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
     "MultiHeadAttention",
     "NezhaBias",
     "Pooler",
+    "PositionBias",
     "PositionEmbedding",
+    "PositionSampler",
     "PositionWeighting",
     "PrefixMask",
     "QueryKeyNorm",
+    "QueryNorm",
     "RMSNorm",
+    "RandomPositions",
+    "ReverseCausalMask",
     "RotaryEmbedding",
     "ScaleOffset",
     "ShawBias",
@@ -80,5 +122,6 @@ __all__ = [
     "T5Bias",
     "ToeplitzWeighting",
     "TransformerLayer",
+    "Uniform",
     "WindowMask",
 ]

@@ -9,9 +9,11 @@ from keras import ops
 from bert4keras3.layers import attention_bias as position_biases
 from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer
+from bert4keras3.layers import local_mask as local_masks
 from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
+from bert4keras3.layers.initializer import initializers_kept
 from bert4keras3.layers.window_attention import attend_in_blocks
 from bert4keras3.ops import MASKED_LOGIT, count_visible_keys, with_head_axis
 
@@ -49,7 +51,8 @@ class DotProductAttention(keras.layers.Layer):
             place of the division by `sqrt(H)`; `None` for none.
         position_weighting: name, config or instance, see `position_weighting`: factors
             of the normalized weights; `None` for none.
-        window: a `WindowMask`, which is then computed in blocks; `None` for all keys.
+        window: a `LocalMask` or the size of a window, computed in blocks; `None` for
+            all keys.
 
     Call arguments:
         query: `(B, N, T, H)`.
@@ -93,17 +96,20 @@ class DotProductAttention(keras.layers.Layer):
         self.position_weighting = position_weightings.get(
             position_weighting, self.dtype_policy
         )
-        self.window = attention_masks.get_window(window)
+        self.window = local_masks.get(window)
 
     def build(self, query_shape, key_shape=None, value_shape=None):
         # A scheme is shared if the same instance was given to other layers as well.
-        for scheme in (
-            self.rotary_embedding,
-            self.position_bias,
-            self.position_weighting,
-        ):
-            if scheme is not None and not scheme.built:
-                scheme.build(query_shape, value_shape)
+        with initializers_kept():
+            for scheme in self.schemes:
+                if not scheme.built:
+                    scheme.build(query_shape, value_shape)
+
+    @property
+    def schemes(self):
+        """The parts that may have weights of their own, which no release holds."""
+        parts = (self.rotary_embedding, self.position_bias, self.position_weighting)
+        return [part for part in parts if part is not None]
 
     def call(
         self,

@@ -30,6 +30,9 @@ class PositionBias(keras.layers.Layer):
     itself, with a query and a value, a scheme gives its bias.
     """
 
+    # Whether a model has one for all its layers, or one in each.
+    shared_by_layers = True
+
     def __init__(self, **kwargs):
         # Positions must not be cast to the compute dtype on the way in.
         super().__init__(autocast=False, **kwargs)
@@ -208,6 +211,8 @@ class RelativeVectors(PositionBias):
     Args:
         max_distance: largest distance that is told apart.
     """
+
+    shared_by_layers = False
 
     def __init__(self, max_distance=64, **kwargs):
         super().__init__(**kwargs)

@@ -27,8 +27,15 @@ class AttentionMask(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.built = True
 
+    def for_heads(self, num_heads):
+        """This mask for an attention of so many heads."""
+        return self
+
     def structure(self, padding_mask, segment_ids):
-        """`(T, S)` or `(B, T, S)` boolean mask without padding, or `None`."""
+        """Boolean mask without padding, or `None` where it hides nothing.
+
+        Of shape `(T, S)`, `(B, T, S)`, or `(1, N, T, S)` if the heads differ.
+        """
         raise NotImplementedError
 
     def call(self, padding_mask, segment_ids=None):
@@ -37,7 +44,8 @@ class AttentionMask(keras.layers.Layer):
     def compute_output_spec(self, padding_mask, segment_ids=None):
         batch, length = padding_mask.shape
         rows = 1 if isinstance(self, BidirectionalMask) else length
-        return keras.KerasTensor((batch, 1, rows, length), dtype="bool")
+        heads = getattr(self, "num_heads", None) or 1
+        return keras.KerasTensor((batch, heads, rows, length), dtype="bool")
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -78,56 +86,66 @@ class PrefixMask(AttentionMask):
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class WindowMask(AttentionMask):
-    """Local attention: `M[i, j] = 0 <= i - j < window`, or `|i - j| < window`.
+class ReverseCausalMask(AttentionMask):
+    """`M[i, j] = j >= i`: every query sees itself and what follows.
 
-    A row sees `window` keys, itself included, or `2 * window - 1` in both directions.
-    Distances are places in the row, not position ids. The two-way band of
-    https://kexue.fm/archives/9431 is drawn there without a number; this one is the
-    one-way window and its mirror image.
-
-    Args:
-        window: how far a query sees, at least 1.
-        two_way: also look ahead.
-
-    Raises:
-        ValueError: a window of less than 1.
+    Padding at the end of a row is hidden, so the last token sees itself alone. Source:
+    https://kexue.fm/archives/9529, as one half of forward and backward attention.
     """
-
-    def __init__(self, window, two_way=False, **kwargs):
-        super().__init__(**kwargs)
-        if int(window) != window or window < 1:
-            raise ValueError(
-                f"`window` must be a whole number of at least 1, the number of keys "
-                f"that a query sees backwards, itself included. Received {window}."
-            )
-        self.window = int(window)
-        self.two_way = two_way
-        self.is_causal = not two_way
-
-    def visible(self, distances):
-        """Which distances `i - j` are inside the window."""
-        if self.two_way:
-            distances = ops.abs(distances)
-        return ops.logical_and(distances >= 0, distances < self.window)
 
     def structure(self, padding_mask, segment_ids):
         positions = ops.arange(ops.shape(padding_mask)[1])
-        return self.visible(
-            ops.expand_dims(positions, 1) - ops.expand_dims(positions, 0)
-        )
+        return ops.expand_dims(positions, 0) >= ops.expand_dims(positions, 1)
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class HalfHeadsMask(AttentionMask):
+    """The first half of the heads looks back, the second half ahead.
+
+    `M[h, i, j] = j <= i` for `h < num_heads / 2`, else `j >= i`. Each matrix of weights
+    is triangular and so of full rank, and a layer still reads in both directions.
+    Source: https://kexue.fm/archives/9529.
+
+    Args:
+        num_heads: even; `None` until `for_heads` has said it.
+
+    Raises:
+        ValueError: an odd number of heads, as the single one of a gated attention unit.
+    """
+
+    def __init__(self, num_heads=None, **kwargs):
+        super().__init__(**kwargs)
+        if num_heads is not None and (num_heads < 2 or num_heads % 2):
+            raise ValueError(
+                "Half of the heads look back and half ahead, so their number must be "
+                f"even. Received {num_heads}. A gated attention unit has one head: "
+                'use attention="alternate_layers" there.'
+            )
+        self.num_heads = num_heads
+
+    def for_heads(self, num_heads):
+        return HalfHeadsMask(num_heads)
+
+    def structure(self, padding_mask, segment_ids):
+        if self.num_heads is None:
+            raise ValueError(
+                "This mask differs from head to head: pass HalfHeadsMask(num_heads)."
+            )
+        positions = ops.arange(ops.shape(padding_mask)[1])
+        queries, keys = ops.expand_dims(positions, 1), ops.expand_dims(positions, 0)
+        back = ops.reshape(ops.arange(self.num_heads) < self.num_heads // 2, (-1, 1, 1))
+        mask = ops.where(back, keys <= queries, keys >= queries)
+        return ops.expand_dims(mask, 0)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "window": self.window,
-            "two_way": self.two_way,
-        }
+        return {**super().get_config(), "num_heads": self.num_heads}
 
 
 ATTENTION_MASKS = {
     "bidirectional": BidirectionalMask,
     "causal": CausalMask,
+    "reverse_causal": ReverseCausalMask,
+    "half_heads": HalfHeadsMask,
     "prefix": PrefixMask,
 }
 
@@ -135,15 +153,6 @@ ATTENTION_MASKS = {
 def get(identifier):
     """Return an attention mask layer for a name, a config or an instance."""
     return resolve(identifier, ATTENTION_MASKS, "attention mask", AttentionMask)
-
-
-def get_window(identifier):
-    """Return a `WindowMask` for an instance, a config, or the size of a one-way one."""
-    if identifier is None:
-        return None
-    if isinstance(identifier, int) and not isinstance(identifier, bool):
-        return WindowMask(identifier)
-    return resolve(identifier, {}, "window", WindowMask)
 
 
 def serialize(mask):

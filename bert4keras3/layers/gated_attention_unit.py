@@ -26,8 +26,9 @@ class GatedAttention(keras.layers.Layer):
         query_key_norm: name, config or instance, see `query_key_norm`; or `None`.
         position_weighting: name, config or instance, see `position_weighting`; or
             `None`.
-        window: a `WindowMask`, computed in blocks (see `window_attention`); it then
-            takes no `attention_mask` beside padding. `None` for all keys.
+        window: a `LocalMask` or the size of a window, computed in blocks (see
+            `window_attention`); the layer then takes no `attention_mask` beside the
+            padding. `None` for all keys.
     """
 
     def __init__(

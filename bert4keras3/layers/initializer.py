@@ -9,6 +9,14 @@ _SKIPPED = contextvars.ContextVar("initializers_skipped", default=False)
 
 
 @contextlib.contextmanager
+def _skipping(value):
+    token = _SKIPPED.set(value)
+    try:
+        yield
+    finally:
+        _SKIPPED.reset(token)
+
+
 def initializers_skipped():
     """Build models whose every weight is about to be overwritten.
 
@@ -16,11 +24,12 @@ def initializers_skipped():
     costs more than reading a checkpoint. Configs keep the real initializers. Whoever
     uses this must see to it that every weight gets a value.
     """
-    token = _SKIPPED.set(True)
-    try:
-        yield
-    finally:
-        _SKIPPED.reset(token)
+    return _skipping(True)
+
+
+def initializers_kept():
+    """Undo `initializers_skipped` for a part whose weights no checkpoint holds."""
+    return _skipping(False)
 
 
 def fresh(initializer):

@@ -14,6 +14,9 @@ class PositionWeighting(keras.layers.Layer):
     query. Hidden keys have weight 0 before the hook and keep it if the hook multiplies.
     """
 
+    # Whether a model has one for all its layers, or one in each.
+    shared_by_layers = True
+
     def __init__(self, **kwargs):
         # Positions must not be cast to the compute dtype on the way in.
         super().__init__(autocast=False, **kwargs)
@@ -57,8 +60,9 @@ class ToeplitzWeighting(PositionWeighting):
     Example:
 
     >>> weights = np.ones((1, 2, 3, 3), "float32") / 3
-    >>> same = ToeplitzWeighting(8)(weights)
-    >>> bool(np.allclose(same, weights))
+    >>> urpe = ToeplitzWeighting(8)
+    >>> urpe.build((None, 2, 3, 4))  # two heads
+    >>> bool(np.allclose(urpe(weights), weights))
     True
     """
 

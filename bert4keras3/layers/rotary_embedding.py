@@ -48,6 +48,9 @@ class RotaryEmbedding(keras.layers.Layer):
     (1, 3, 8)
     """
 
+    # Whether a model has one for all its layers, or one in each.
+    shared_by_layers = True
+
     def __init__(self, max_wavelength=10000.0, interleaved=True, **kwargs):
         # Float positions must not be cast to the compute dtype on the way in.
         super().__init__(autocast=False, **kwargs)

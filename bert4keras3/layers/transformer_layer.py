@@ -6,6 +6,7 @@ from keras import ops
 from bert4keras3.layers import attention_bias as position_biases
 from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer, normalization
+from bert4keras3.layers import local_mask as local_masks
 from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
@@ -33,7 +34,7 @@ class TransformerLayer(keras.layers.Layer):
         position_bias: positions added to the logits, or `None`.
         query_key_norm: what takes the place of the scale of the logits, or `None`.
         position_weighting: positions multiplied into the weights, or `None`.
-        window: a `WindowMask`, computed in blocks, or `None`.
+        window: a `LocalMask`, computed in blocks, or `None`.
 
     Call arguments:
         x: `(B, T, D)`.
@@ -76,7 +77,7 @@ class TransformerLayer(keras.layers.Layer):
         self.position_weighting = position_weightings.get(
             position_weighting, self.dtype_policy
         )
-        self.window = attention_masks.get_window(window)
+        self.window = local_masks.get(window)
         self.attention_dropout = attention_dropout
         self.use_bias = use_bias
         self.dropout = dropout

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
 
 LORA_LAYERS = ("query_dense", "value_dense")
@@ -81,6 +82,20 @@ class Backbone(keras.Model):
     def token_embedding(self):
         return self.get_layer("token_embedding")
 
+    @property
+    def scheme_weights(self):
+        """Paths of the weights of position schemes, which no release holds.
+
+        A model that is loaded with such a scheme keeps their initial values.
+        """
+        return frozenset(
+            weight.path
+            for layer in self._flatten_layers(include_self=False)
+            if isinstance(layer, DotProductAttention)
+            for scheme in layer.schemes
+            for weight in scheme.weights
+        )
+
     def masked_lm_head_config(self):
         """Arguments of `MaskedLMHead` that fit this architecture."""
         raise NotImplementedError(f"{type(self).__name__} has no masked-LM head.")
@@ -88,9 +103,10 @@ class Backbone(keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
-    def call(self, inputs, *args, **kwargs):
-        # JAX's training and prediction steps come here without `__call__`.
-        return super().call(self.complete_inputs(inputs), *args, **kwargs)
+    def call(self, inputs, training=None, mask=None):
+        # JAX's training and prediction steps come here without `__call__`. Keras reads
+        # the names of the arguments: without `training` no dropout would ever act.
+        return super().call(self.complete_inputs(inputs), training=training, mask=mask)
 
     def complete_inputs(self, inputs):
         """Fill in `segment_ids` and `padding_mask`, and check concrete ids.

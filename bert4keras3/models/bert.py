@@ -1,13 +1,15 @@
 """BERT, the baseline of the published tables (also RoBERTa-wwm-ext)."""
 
+import math
+
 import keras
 
-from bert4keras3.layers import attention_mask, attention_normalizer
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.pooler import Pooler
 from bert4keras3.layers.position_embedding import PositionEmbedding
 from bert4keras3.layers.transformer_layer import TransformerLayer
 from bert4keras3.models import encoder_tables
+from bert4keras3.models.attention_plan import AttentionPlan
 from bert4keras3.models.backbone import Backbone
 from bert4keras3.models.weight_map import without_prefix
 
@@ -41,8 +43,12 @@ class BertBackbone(Backbone):
             `"gelu"` is the exact one, by erf.
         dropout: rate on embeddings and on each sublayer's output.
         attention_dropout: rate on the attention weights.
-        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        attention: which query sees which key: `"bidirectional"`, `"causal"`,
+            `"prefix"`, or another mask or schedule, see `attention_schedule`.
         normalizer: attention normalizer.
+        rotary_embedding, position_bias, position_weighting, query_key_norm,
+            position_sampler: further positions, beside the table's, by name, config or
+            instance; see the other backbones. `None` for none, as in BERT.
         pooler: `None`, or the activation of a pooler, `"tanh"` or `"linear"`; with a
             pooler the output is a dict of `hidden_states` and `pooled`.
         use_position_ids: take `position_ids` (whole numbers) as a fourth input.
@@ -110,6 +116,11 @@ class BertBackbone(Backbone):
         attention_dropout=0.1,
         attention="bidirectional",
         normalizer="softmax",
+        rotary_embedding=None,
+        position_bias=None,
+        position_weighting=None,
+        query_key_norm=None,
+        position_sampler=None,
         pooler=None,
         use_position_ids=False,
         epsilon=1e-12,
@@ -128,7 +139,26 @@ class BertBackbone(Backbone):
             dtype=dtype,
             name="position_embedding",
         )
-        normalizer = attention_normalizer.get(normalizer)
+        plan = AttentionPlan(
+            num_layers,
+            num_heads,
+            attention=attention,
+            normalizer=normalizer,
+            rotary_embedding=rotary_embedding,
+            position_bias=position_bias,
+            position_weighting=position_weighting,
+            query_key_norm=query_key_norm,
+            position_sampler=position_sampler,
+            use_position_ids=use_position_ids,
+            dtype=dtype,
+        )
+        reach = getattr(plan.position_sampler, "max_position", math.inf)
+        if plan.position_sampler is not None and reach > max_sequence_length:
+            raise ValueError(
+                f"The position table has {max_sequence_length} rows, and the position "
+                "sampler draws others. Take RandomPositions(max_position="
+                f"{max_sequence_length}), or a model with rotary positions."
+            )
         transformer_layers = [
             TransformerLayer(
                 num_heads,
@@ -138,10 +168,10 @@ class BertBackbone(Backbone):
                 attention_dropout=attention_dropout,
                 norm="layer_norm",
                 epsilon=epsilon,
-                normalizer=normalizer,
                 kernel_initializer=initializer,
                 dtype=dtype,
                 name=f"transformer_layer_{i}",
+                **plan.layer_arguments(i),
             )
             for i in range(num_layers)
         ]
@@ -151,7 +181,8 @@ class BertBackbone(Backbone):
         x = self.embed(
             inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
         )
-        x = position_embedding(x, positions=inputs.get("position_ids"))
+        attentions = plan.call_arguments(inputs)
+        x = position_embedding(x, positions=attentions[0]["positions"])
         x = keras.layers.LayerNormalization(
             epsilon=epsilon, dtype=dtype, name="embeddings_norm"
         )(x)
@@ -163,11 +194,8 @@ class BertBackbone(Backbone):
                 dtype=dtype,
                 name="embeddings_projection",
             )(x)
-        mask = attention_mask.get(attention)(
-            inputs["padding_mask"], inputs["segment_ids"]
-        )
-        for layer in transformer_layers:
-            x = layer(x, attention_mask=mask)
+        for layer, arguments in zip(transformer_layers, attentions, strict=True):
+            x = layer(x, **arguments)
         outputs = x
         if pooler is not None:
             pooled = Pooler(pooler, fresh(initializer), dtype=dtype, name="pooler")(x)
@@ -188,8 +216,7 @@ class BertBackbone(Backbone):
             ),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
-            "attention": attention,
-            "normalizer": attention_normalizer.serialize(normalizer),
+            **plan.get_config(),
             "pooler": pooler,
             "use_position_ids": use_position_ids,
             "epsilon": epsilon,

@@ -2,11 +2,10 @@
 
 import keras
 
-from bert4keras3.layers import attention_mask, attention_normalizer
-from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
 from bert4keras3.layers.normalization import RMSNorm
+from bert4keras3.models.attention_plan import AttentionPlan
 from bert4keras3.models.backbone import Backbone
 from bert4keras3.models.weight_map import without_prefix
 
@@ -107,11 +106,16 @@ class GAUAlphaBackbone(Backbone):
         activation: activation of the gated attention units.
         dropout: rate on embeddings and on each layer's output.
         attention_dropout: rate on the attention weights.
-        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        attention: which query sees which key: `"bidirectional"`, `"causal"`,
+            `"prefix"`, or another mask or schedule, see `attention_schedule`.
         normalizer: attention normalizer; pass
             `EntropyInvariantSoftmax(min_length=1)` for the numbers GAU-α was published
             with on rows of fewer than 16 tokens.
-        rotary_embedding: rotary embedding by name, config or instance.
+        rotary_embedding: rotary embedding by name, config or instance; `None` for none.
+        position_bias: positions added to the logits, see `attention_bias`; or `None`.
+        position_weighting: positions that act after the normalizer, or `None`.
+        query_key_norm: norm of query and key, or `None`.
+        position_sampler: positions sampled while training, or `None`.
         use_position_ids: take `position_ids` as a fourth input.
         epsilon: epsilon of the norms.
         kernel_initializer: `None` for the original's depth-scaled one.
@@ -145,6 +149,10 @@ class GAUAlphaBackbone(Backbone):
         attention="bidirectional",
         normalizer="entropy_invariant_softmax",
         rotary_embedding="rope",
+        position_bias=None,
+        position_weighting=None,
+        query_key_norm=None,
+        position_sampler=None,
         use_position_ids=False,
         epsilon=1e-7,
         kernel_initializer=None,
@@ -156,27 +164,36 @@ class GAUAlphaBackbone(Backbone):
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=3)
         )
         embedding_dim = embedding_dim or hidden_dim
-        rope = rotary_embeddings.get(rotary_embedding)
-        normalizer = attention_normalizer.get(normalizer)
+        plan = AttentionPlan(
+            num_layers,
+            num_heads=1,
+            attention=attention,
+            normalizer=normalizer,
+            rotary_embedding=rotary_embedding,
+            position_bias=position_bias,
+            position_weighting=position_weighting,
+            query_key_norm=query_key_norm,
+            position_sampler=position_sampler,
+            use_position_ids=use_position_ids,
+            dtype=dtype,
+        )
         gau_layers = [
             GatedAttentionUnit(
                 intermediate_dim,
                 key_dim=key_dim,
                 activation=activation,
-                normalizer=normalizer,
-                rotary_embedding=rope,
                 use_bias=False,
                 dropout=attention_dropout,
                 kernel_initializer=initializer,
                 dtype=dtype,
                 name=f"gau_{i}",
+                **plan.layer_arguments(i),
             )
             for i in range(num_layers)
         ]
 
         # === Functional model ===
         inputs = self.make_inputs(use_position_ids)
-        positions = inputs.get("position_ids")
         x = self.embed(
             inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
         )
@@ -190,12 +207,10 @@ class GAUAlphaBackbone(Backbone):
                 dtype=dtype,
                 name="embeddings_projection",
             )(x)
-        mask = attention_mask.get(attention)(
-            inputs["padding_mask"], inputs["segment_ids"]
-        )
+        attentions = plan.call_arguments(inputs)
         for i, gau in enumerate(gau_layers):
             residual = x
-            x = gau(x, attention_mask=mask, positions=positions)
+            x = gau(x, **attentions[i])
             x = keras.layers.Dropout(dropout, dtype=dtype, name=f"gau_{i}_dropout")(x)
             x = RMSNorm(epsilon, dtype=dtype, name=f"gau_{i}_norm")(residual + x)
 
@@ -213,9 +228,7 @@ class GAUAlphaBackbone(Backbone):
             ),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
-            "attention": attention,
-            "normalizer": attention_normalizer.serialize(normalizer),
-            "rotary_embedding": rotary_embeddings.serialize(rope),
+            **plan.get_config(),
             "use_position_ids": use_position_ids,
             "epsilon": epsilon,
             "kernel_initializer": kernel_initializer

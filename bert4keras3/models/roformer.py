@@ -2,12 +2,11 @@
 
 import keras
 
-from bert4keras3.layers import attention_mask, attention_normalizer
-from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.pooler import Pooler
 from bert4keras3.layers.transformer_layer import TransformerLayer
 from bert4keras3.models import encoder_tables
+from bert4keras3.models.attention_plan import AttentionPlan
 from bert4keras3.models.backbone import Backbone
 from bert4keras3.models.weight_map import without_prefix
 
@@ -56,9 +55,14 @@ class RoFormerBackbone(Backbone):
             `"gelu"` is the exact one, by erf.
         dropout: rate on embeddings and on each sublayer's output.
         attention_dropout: rate on the attention weights.
-        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        attention: which query sees which key: `"bidirectional"`, `"causal"`,
+            `"prefix"`, or another mask or schedule, see `attention_schedule`.
         normalizer: attention normalizer.
-        rotary_embedding: rotary embedding by name, config or instance.
+        rotary_embedding: rotary embedding by name, config or instance; `None` for none.
+        position_bias: positions added to the logits, see `attention_bias`; or `None`.
+        position_weighting: positions that act after the normalizer, or `None`.
+        query_key_norm: norm of query and key, or `None`.
+        position_sampler: positions sampled while training, or `None`.
         pooler: `None`, or the activation of a pooler, `"tanh"` or `"linear"`; with a
             pooler the output is a dict of `hidden_states` and `pooled`.
         use_position_ids: take `position_ids` as a fourth input.
@@ -118,6 +122,10 @@ class RoFormerBackbone(Backbone):
         attention="bidirectional",
         normalizer="softmax",
         rotary_embedding="rope",
+        position_bias=None,
+        position_weighting=None,
+        query_key_norm=None,
+        position_sampler=None,
         pooler=None,
         use_position_ids=False,
         epsilon=1e-7,
@@ -130,8 +138,19 @@ class RoFormerBackbone(Backbone):
             kernel_initializer or keras.initializers.TruncatedNormal(stddev=0.02)
         )
         embedding_dim = embedding_dim or hidden_dim
-        rope = rotary_embeddings.get(rotary_embedding)
-        normalizer = attention_normalizer.get(normalizer)
+        plan = AttentionPlan(
+            num_layers,
+            num_heads,
+            attention=attention,
+            normalizer=normalizer,
+            rotary_embedding=rotary_embedding,
+            position_bias=position_bias,
+            position_weighting=position_weighting,
+            query_key_norm=query_key_norm,
+            position_sampler=position_sampler,
+            use_position_ids=use_position_ids,
+            dtype=dtype,
+        )
         transformer_layers = [
             TransformerLayer(
                 num_heads,
@@ -142,18 +161,16 @@ class RoFormerBackbone(Backbone):
                 attention_dropout=attention_dropout,
                 norm="layer_norm",
                 epsilon=epsilon,
-                normalizer=normalizer,
-                rotary_embedding=rope,
                 kernel_initializer=initializer,
                 dtype=dtype,
                 name=f"transformer_layer_{i}",
+                **plan.layer_arguments(i),
             )
             for i in range(num_layers)
         ]
 
         # === Functional model ===
         inputs = self.make_inputs(use_position_ids)
-        positions = inputs.get("position_ids")
         x = self.embed(
             inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
         )
@@ -168,11 +185,9 @@ class RoFormerBackbone(Backbone):
                 dtype=dtype,
                 name="embeddings_projection",
             )(x)
-        mask = attention_mask.get(attention)(
-            inputs["padding_mask"], inputs["segment_ids"]
-        )
-        for layer in transformer_layers:
-            x = layer(x, attention_mask=mask, positions=positions)
+        attentions = plan.call_arguments(inputs)
+        for layer, arguments in zip(transformer_layers, attentions, strict=True):
+            x = layer(x, **arguments)
         outputs = x
         if pooler is not None:
             pooled = Pooler(pooler, fresh(initializer), dtype=dtype, name="pooler")(x)
@@ -193,9 +208,7 @@ class RoFormerBackbone(Backbone):
             ),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
-            "attention": attention,
-            "normalizer": attention_normalizer.serialize(normalizer),
-            "rotary_embedding": rotary_embeddings.serialize(rope),
+            **plan.get_config(),
             "pooler": pooler,
             "use_position_ids": use_position_ids,
             "epsilon": epsilon,

@@ -2,12 +2,11 @@
 
 import keras
 
-from bert4keras3.layers import attention_mask, attention_normalizer
-from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
 from bert4keras3.layers.normalization import RMSNorm
 from bert4keras3.layers.transformer_layer import TransformerLayer
 from bert4keras3.models import encoder_tables
+from bert4keras3.models.attention_plan import AttentionPlan
 from bert4keras3.models.backbone import Backbone
 from bert4keras3.models.weight_map import without_prefix
 
@@ -37,9 +36,14 @@ class RoFormerV2Backbone(Backbone):
         activation: activation of the feed-forward layers.
         dropout: rate on embeddings and on each sublayer's output.
         attention_dropout: rate on the attention weights.
-        attention: `"bidirectional"`, `"causal"` or `"prefix"`.
+        attention: which query sees which key: `"bidirectional"`, `"causal"`,
+            `"prefix"`, or another mask or schedule, see `attention_schedule`.
         normalizer: attention normalizer.
-        rotary_embedding: rotary embedding by name, config or instance.
+        rotary_embedding: rotary embedding by name, config or instance; `None` for none.
+        position_bias: positions added to the logits, see `attention_bias`; or `None`.
+        position_weighting: positions that act after the normalizer, or `None`.
+        query_key_norm: norm of query and key, or `None`.
+        position_sampler: positions sampled while training, or `None`.
         use_position_ids: take `position_ids` as a fourth input.
         epsilon: epsilon of the norms.
         kernel_initializer: `None` for the original's depth-scaled one.
@@ -90,6 +94,10 @@ class RoFormerV2Backbone(Backbone):
         attention="bidirectional",
         normalizer="softmax",
         rotary_embedding="rope",
+        position_bias=None,
+        position_weighting=None,
+        query_key_norm=None,
+        position_sampler=None,
         use_position_ids=False,
         epsilon=1e-7,
         kernel_initializer=None,
@@ -101,8 +109,19 @@ class RoFormerV2Backbone(Backbone):
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=2)
         )
         embedding_dim = embedding_dim or hidden_dim
-        rope = rotary_embeddings.get(rotary_embedding)
-        normalizer = attention_normalizer.get(normalizer)
+        plan = AttentionPlan(
+            num_layers,
+            num_heads,
+            attention=attention,
+            normalizer=normalizer,
+            rotary_embedding=rotary_embedding,
+            position_bias=position_bias,
+            position_weighting=position_weighting,
+            query_key_norm=query_key_norm,
+            position_sampler=position_sampler,
+            use_position_ids=use_position_ids,
+            dtype=dtype,
+        )
         transformer_layers = [
             TransformerLayer(
                 num_heads,
@@ -114,18 +133,16 @@ class RoFormerV2Backbone(Backbone):
                 use_bias=False,
                 norm="rms_norm",
                 epsilon=epsilon,
-                normalizer=normalizer,
-                rotary_embedding=rope,
                 kernel_initializer=initializer,
                 dtype=dtype,
                 name=f"transformer_layer_{i}",
+                **plan.layer_arguments(i),
             )
             for i in range(num_layers)
         ]
 
         # === Functional model ===
         inputs = self.make_inputs(use_position_ids)
-        positions = inputs.get("position_ids")
         x = self.embed(
             inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype
         )
@@ -139,11 +156,9 @@ class RoFormerV2Backbone(Backbone):
                 dtype=dtype,
                 name="embeddings_projection",
             )(x)
-        mask = attention_mask.get(attention)(
-            inputs["padding_mask"], inputs["segment_ids"]
-        )
-        for layer in transformer_layers:
-            x = layer(x, attention_mask=mask, positions=positions)
+        attentions = plan.call_arguments(inputs)
+        for layer, arguments in zip(transformer_layers, attentions, strict=True):
+            x = layer(x, **arguments)
 
         # === Config ===
         config = {
@@ -160,9 +175,7 @@ class RoFormerV2Backbone(Backbone):
             ),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
-            "attention": attention,
-            "normalizer": attention_normalizer.serialize(normalizer),
-            "rotary_embedding": rotary_embeddings.serialize(rope),
+            **plan.get_config(),
             "use_position_ids": use_position_ids,
             "epsilon": epsilon,
             "kernel_initializer": kernel_initializer

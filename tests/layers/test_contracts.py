@@ -15,8 +15,9 @@ from bert4keras3.layers.attention_bias import POSITION_BIASES
 from bert4keras3.layers.attention_mask import (
     BidirectionalMask,
     CausalMask,
+    HalfHeadsMask,
     PrefixMask,
-    WindowMask,
+    ReverseCausalMask,
 )
 from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
@@ -28,6 +29,11 @@ from bert4keras3.layers.gated_attention_unit import (
     GatedAttentionUnit,
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
+from bert4keras3.layers.local_mask import (
+    BlockwiseCausalMask,
+    LambdaMask,
+    WindowMask,
+)
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -40,6 +46,11 @@ from bert4keras3.layers.pooling import MaskedAveragePooling, MaskedMaxPooling
 from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
+)
+from bert4keras3.layers.position_sampler import (
+    EqualMeanBeta,
+    EqualMeanExponential,
+    RandomPositions,
 )
 from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
@@ -100,7 +111,11 @@ ROWS = {
     BidirectionalMask: ({}, MASK),
     CausalMask: ({}, MASK),
     PrefixMask: ({}, MASK),
+    ReverseCausalMask: ({}, MASK),
+    HalfHeadsMask: ({"num_heads": 4}, MASK),
     WindowMask: ({"window": 2, "two_way": True}, MASK),
+    LambdaMask: ({"window": 2, "num_sinks": 1}, MASK),
+    BlockwiseCausalMask: ({"window": 2}, MASK),
     FeedForward: ({"intermediate_dim": 16, "activation": ["gelu", "tanh"]}, {"x": X}),
     GatedAttentionUnit: (
         {**GAU, "normalizer": "softmax_plus"},
@@ -136,6 +151,9 @@ ROWS = {
         {"merge": "concatenate", "embedding_dim": 8},
         {"x": X, "positions": POSITIONS},
     ),
+    RandomPositions: ({"max_position": 9}, {"padding_mask": padding(T)}),
+    EqualMeanExponential: ({"per_layer": True}, {"padding_mask": padding(T)}),
+    EqualMeanBeta: ({"per_sequence": False}, {"padding_mask": padding(T)}),
     MaskedAveragePooling: ({}, {"x": X, "padding_mask": padding(T)}),
     MaskedMaxPooling: ({}, {"x": X, "padding_mask": padding(T)}),
     GlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
@@ -161,8 +179,11 @@ ROWS = {
     ),
 }
 
-# Logits with a mask in them and losses are float32 under every policy.
+# Logits with a mask in them, positions and losses are float32 under every policy.
 IN_FLOAT32 = {
+    EqualMeanBeta,
+    EqualMeanExponential,
+    RandomPositions,
     ConditionalRandomField,
     EfficientGlobalPointer,
     GlobalPointer,

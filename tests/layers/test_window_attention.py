@@ -6,8 +6,13 @@ import pytest
 from contract import assign, randomize, to_numpy
 from gradients import gradient
 
-from bert4keras3.layers.attention_mask import WindowMask
+from bert4keras3.layers.attention_mask import CausalMask
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
+from bert4keras3.layers.local_mask import (
+    BlockwiseCausalMask,
+    LambdaMask,
+    WindowMask,
+)
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 
 B, T, D = 2, 19, 12
@@ -28,20 +33,29 @@ def twins(kind, window):
     return blocks, full
 
 
-@pytest.mark.parametrize("two_way", [False, True])
-@pytest.mark.parametrize("window", [1, 4, 7, 10, 30])
+MASKS = {
+    **{f"window {w}": WindowMask(w) for w in (1, 4, 7, 10, 30)},
+    **{f"two-way window {w}": WindowMask(w, two_way=True) for w in (1, 4, 6, 30)},
+    **{f"{s} sinks": LambdaMask(3, num_sinks=s) for s in (0, 1, 4, 9)},
+    "wide, with sinks": LambdaMask(8, num_sinks=3),
+    **{f"blocks of {w}": BlockwiseCausalMask(w) for w in (1, 4, 8, 30)},
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_blocks_equal_masked_full_attention(kind, window, two_way):
-    mask = WindowMask(window, two_way)
+def test_blocks_equal_masked_full_attention(kind, mask):
     blocks, full = twins(kind, mask)
     given = to_numpy(blocks(X, padding_mask=REAL))
     expected = to_numpy(full(X, attention_mask=mask(REAL)))
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "mask", [WindowMask(4), LambdaMask(3)], ids=["window", "sinks"]
+)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_gradients_equal(kind):
-    mask = WindowMask(4)
+def test_gradients_equal(kind, mask):
     blocks, full = twins(kind, mask)
     (given,) = gradient(lambda x: blocks(x, padding_mask=REAL), X)
     (expected,) = gradient(lambda x: full(x, attention_mask=mask(REAL)), X)
@@ -58,8 +72,11 @@ def test_custom_positions_reach_the_blocks():
     assert np.abs(given - to_numpy(blocks(X, padding_mask=REAL))).max() > 1e-3
 
 
-def test_unknown_length_and_batch():
-    blocks, _ = twins("attention", WindowMask(4))
+@pytest.mark.parametrize(
+    "mask", [WindowMask(4), LambdaMask(3)], ids=["window", "sinks"]
+)
+def test_unknown_length_and_batch(mask):
+    blocks, _ = twins("attention", mask)
     inputs = keras.Input((None, D))
     model = keras.Model(inputs, blocks(inputs))
     for length in (3, 8, T):
@@ -79,6 +96,11 @@ def test_what_cannot_be_cut_into_blocks_is_refused():
         layer(X, return_weights=True)
     with pytest.raises(ValueError, match="19 queries and 7 keys"):
         layer(X, X[:, :7])
+
+
+def test_a_mask_that_is_not_local_is_refused():
+    with pytest.raises(TypeError, match="local mask"):
+        MultiHeadAttention(2, 6, window=CausalMask())
 
 
 @pytest.mark.parametrize("window", [0, -3, 2.5])

@@ -71,6 +71,19 @@ def test_padding_content_changes_no_real_position(family, attention):
 
 
 @FAMILIES
+@pytest.mark.parametrize("rates", [(0.5, 0.0), (0.0, 0.5)], ids=["hidden", "weights"])
+def test_dropout_acts_while_training_alone(family, rates):
+    model = build(family, dropout=rates[0], attention_dropout=rates[1])
+    inputs = inputs_of([7, 4], 7)
+    one, two = (to_numpy(model(inputs, training=True)) for _ in range(2))
+    assert np.abs(one - two).max() > 0.1
+    assert np.abs(one - to_numpy(model(inputs))).max() > 0.1
+    np.testing.assert_array_equal(
+        to_numpy(model(inputs)), to_numpy(model(inputs, training=False))
+    )
+
+
+@FAMILIES
 def test_padded_length_changes_no_real_position(family):
     model = build(family)
     inputs = inputs_of([7, 4], 7)
