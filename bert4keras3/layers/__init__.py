@@ -3,12 +3,10 @@
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.attention_bias import NezhaBias, PositionBias, ShawBias, T5Bias
 from bert4keras3.layers.attention_mask import (
-    AttentionMask,
-    BidirectionalMask,
-    CausalMask,
-    HalfHeadsMask,
-    PrefixMask,
-    ReverseCausalMask,
+    BlockwiseCausalMask,
+    LambdaMask,
+    LocalMask,
+    WindowMask,
 )
 from bert4keras3.layers.attention_normalizer import (
     AttentionNormalizer,
@@ -34,12 +32,6 @@ from bert4keras3.layers.gated_attention_unit import (
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
-from bert4keras3.layers.local_mask import (
-    BlockwiseCausalMask,
-    LambdaMask,
-    LocalMask,
-    WindowMask,
-)
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -54,8 +46,9 @@ from bert4keras3.layers.position_embedding import (
     SinusoidalPositionEmbedding,
 )
 from bert4keras3.layers.position_sampler import (
-    EqualMeanBeta,
-    EqualMeanExponential,
+    EqualMeanBetaPositions,
+    EqualMeanExponentialPositions,
+    EqualMeanPositions,
     PositionSampler,
     RandomPositions,
 )
@@ -67,6 +60,14 @@ from bert4keras3.layers.query_key_norm import (
     QueryNorm,
 )
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
+from bert4keras3.layers.structural_masks import (
+    AttentionMask,
+    BidirectionalMask,
+    CausalMask,
+    HalfHeadsMask,
+    PrefixMask,
+    ReverseCausalMask,
+)
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
 __all__ = [
@@ -86,8 +87,9 @@ __all__ = [
     "DotProductAttention",
     "EfficientGlobalPointer",
     "EntropyInvariantSoftmax",
-    "EqualMeanBeta",
-    "EqualMeanExponential",
+    "EqualMeanBetaPositions",
+    "EqualMeanExponentialPositions",
+    "EqualMeanPositions",
     "FeedForward",
     "GatedAttentionUnit",
     "GlobalPointer",

@@ -9,7 +9,6 @@ from keras import ops
 from bert4keras3.layers import attention_bias as position_biases
 from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer
-from bert4keras3.layers import local_mask as local_masks
 from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
@@ -96,7 +95,7 @@ class DotProductAttention(keras.layers.Layer):
         self.position_weighting = position_weightings.get(
             position_weighting, self.dtype_policy
         )
-        self.window = local_masks.get(window)
+        self.window = attention_masks.get_window(window)
 
     def build(self, query_shape, key_shape=None, value_shape=None):
         # A scheme is shared if the same instance was given to other layers as well.

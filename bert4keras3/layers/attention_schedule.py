@@ -1,41 +1,50 @@
-"""Schedules: which mask, positions and normalizer each layer of a model has.
+"""Attention schedules: the mask, positions and normalizer of each layer of a model."""
 
-A schedule has three hooks, asked once per layer when a model is built. A new schedule
-is one class, and a line in `SCHEDULES` if it should have a name. Masks are schedules
-too: `get` takes the name of a mask for the same mask in all layers.
-"""
+import functools
+import json
 
 import keras
 
 from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
-from bert4keras3.layers.attention_mask import (
-    ATTENTION_MASKS,
-    AttentionMask,
-    CausalMask,
-    ReverseCausalMask,
-)
+from bert4keras3.layers.attention_mask import ATTENTION_MASKS, AttentionMask, WindowMask
 from bert4keras3.layers.attention_normalizer import EntropyInvariantSoftmax
-from bert4keras3.layers.local_mask import WindowMask
+from bert4keras3.layers.structural_masks import CausalMask, ReverseCausalMask
 from bert4keras3.naming import resolve
 
 
 class AttentionSchedule:
-    """Base class: `mask` to be written, positions and normalizer as the model has them.
+    """Base class: a mask for each layer; positions and normalizer stay the default.
 
-    Layers are counted from 0 to `num_layers - 1`.
+    Layers are counted from 0. The same instance of a mask is given to all layers that
+    have it, so that a model computes it once.
     """
 
     def mask(self, layer, num_layers):
-        """The `AttentionMask` of a layer."""
+        """The `AttentionMask` of a layer.
+
+        Args:
+            layer: number of the layer, from 0.
+            num_layers: how many layers the model has.
+        """
         raise NotImplementedError
 
     def rotary_embedding(self, layer, num_layers, default):
-        """The rotary embedding of a layer, or `None`; `default` is the model's."""
+        """The rotary embedding of a layer, `None` for no positions.
+
+        Args:
+            layer, num_layers: see `mask`.
+            default: what the model gives to its layers.
+        """
         return default
 
     def normalizer(self, layer, num_layers, default):
-        """The normalizer of a layer; `default` is the model's."""
+        """The normalizer of a layer.
+
+        Args:
+            layer, num_layers: see `mask`.
+            default: what the model gives to its layers.
+        """
         return default
 
     def get_config(self):
@@ -45,97 +54,159 @@ class AttentionSchedule:
     def from_config(cls, config):
         return cls(**config)
 
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self):
+        return hash((type(self), json.dumps(self.get_config(), sort_keys=True)))
+
+
+def _check_layer(layer, num_layers):
+    if not 0 <= layer < num_layers:
+        raise ValueError(
+            f"Layers are counted from 0, so the last of {num_layers} is "
+            f"{num_layers - 1}. Received layer={layer}."
+        )
+
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class Uniform(AttentionSchedule):
-    """One mask for all layers.
+    """One mask for all layers; padding and cost are those of the mask.
 
     Args:
-        every_mask: name, config or instance, see `attention_mask`.
+        mask: name, config or instance, see `attention_mask`.
+
+    Raises:
+        ValueError: unknown mask, or a layer that does not exist.
 
     Example:
 
-    >>> type(Uniform("causal").mask(3, 12)).__name__
+    >>> type(Uniform("causal").mask(3, num_layers=4)).__name__
     'CausalMask'
     """
 
-    def __init__(self, every_mask):
-        self.every_mask = attention_masks.get(every_mask)
+    def __init__(self, mask):
+        self._mask = attention_masks.get(mask)
 
     def mask(self, layer, num_layers):
-        return self.every_mask
+        _check_layer(layer, num_layers)
+        return self._mask
 
     def get_config(self):
-        return {"every_mask": attention_masks.serialize(self.every_mask)}
+        name = _name_of(self._mask)
+        return {"mask": attention_masks.serialize(self._mask) if name is None else name}
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class AlternateLayers(AttentionSchedule):
-    """Forward and backward in turn: layers 0, 2, 4 ... causal, the others reversed.
+    """Even layers are causal, odd ones reverse causal: an encoder of triangles.
 
-    Each matrix of attention weights is triangular and so of full rank, and the model
-    still reads in both directions. Source: https://kexue.fm/archives/9529.
+    `M[i, j] = j <= i` in layers 0, 2, ..., `j >= i` in layers 1, 3, ... Two layers
+    together read both ways, and each attention matrix has full rank. Padding is hidden
+    as a key; cost `T * S` per layer, as for any full mask.
+    Source: https://kexue.fm/archives/9529.
+
+    Raises:
+        ValueError: a layer that does not exist.
 
     Example:
 
-    >>> [type(AlternateLayers().mask(i, 2)).__name__ for i in range(2)]
+    >>> [type(AlternateLayers().mask(layer, 2)).__name__ for layer in (0, 1)]
     ['CausalMask', 'ReverseCausalMask']
     """
 
+    def __init__(self):
+        self._masks = (CausalMask(), ReverseCausalMask())
+
     def mask(self, layer, num_layers):
-        return ReverseCausalMask() if layer % 2 else CausalMask()
+        _check_layer(layer, num_layers)
+        return self._masks[layer % 2]
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class HWFA(AttentionSchedule):
-    """Hybrid window-full attention: windows in all layers but the last.
+    """Window attention, but in the last layer full attention without positions.
 
-    The last layer sees everything before it, without rotary positions and with log-n
-    scaled logits: `softmax(ln n / ln(train_length) * s Q K^T)`. No distance beyond the
-    window is ever rotated, so none is new at greater lengths. A causal model; the
-    window layers cost `T * window`, the last `T * T`. Its reach in windows,
-    `(window - 1) * (num_layers - 1) + 1`, should stay below three quarters of the
-    length of training; `for_training_length` takes the largest such window.
-    Source: https://kexue.fm/archives/9603.
+    Layers `0 .. L-2`: `M[i, j] = 0 <= i - j < window` with the model's positions. Layer
+    `L-1`: `M[i, j] = j <= i`, no rotary embedding, and logits scaled by
+    `ln(max(n, min_length)) / ln(train_length)`, `n` the keys that the row sees. Then no
+    distance beyond training occurs at any length, provided that the windows together,
+    `(window - 1) (L - 1) + 1` places, stay within 3/4 of the training length. Padding
+    is hidden as a key and does not count in `n`. Cost `2 T window` per layer but the
+    last, where it is `T * S`.
+    Source: https://kexue.fm/archives/9603 (24 layers, training length 512, window 16).
 
     Args:
-        window: keys that a query of a window layer sees, itself included.
+        window: places that a query sees, itself included.
         train_length: length at which the scale of the last layer is 1.
-        min_length: floor of `n`, at least 1.
+        min_length: floor of `n`.
+
+    Raises:
+        ValueError: a bad window or length, or a layer that does not exist.
 
     Example:
 
-    >>> HWFA.for_training_length(512, num_layers=24).window
-    17
+    >>> schedule = HWFA(window=16)
+    >>> [type(schedule.mask(layer, 24)).__name__ for layer in (0, 22, 23)]
+    ['WindowMask', 'WindowMask', 'CausalMask']
+    >>> [schedule.rotary_embedding(layer, 24, "rope") for layer in (0, 23)]
+    ['rope', None]
     """
 
-    def __init__(self, window=16, train_length=512, min_length=1):
-        self.window = WindowMask(window).window
+    def __init__(self, window=16, train_length=512, min_length=16):
+        self._window_mask = WindowMask(window)
+        self._causal_mask = CausalMask()
+        self._last_normalizer = EntropyInvariantSoftmax(train_length, min_length)
+        self.window = self._window_mask.window
         self.train_length = train_length
         self.min_length = min_length
 
     @classmethod
-    def for_training_length(cls, train_length, num_layers, share=0.75):
-        """The schedule with the largest window whose reach is a share of the length."""
+    def for_training_length(cls, length, num_layers, **arguments):
+        """The schedule with the largest window, `(w - 1) (L - 1) + 1 <= 3/4 length`.
+
+        For 24 layers and a length of 512 that is 17; the source rounds it to 16.
+
+        Args:
+            length: training length.
+            num_layers: layers `L` of the model, at least 2.
+            **arguments: others of the class.
+
+        Raises:
+            ValueError: a single layer, or a length too short for windows of 2.
+
+        Example:
+
+        >>> HWFA.for_training_length(128, num_layers=4).window
+        32
+        """
         if num_layers < 2:
             raise ValueError(
-                f"A hybrid of window and full layers needs at least 2. Received "
-                f"num_layers={num_layers}."
+                "HWFA has window attention in all layers but the last, so it needs at "
+                f"least 2 layers. Received num_layers={num_layers}."
             )
-        window = int((share * train_length - 1) / (num_layers - 1)) + 1
-        return cls(window, train_length)
+        window = (3 * length // 4 - 1) // (num_layers - 1) + 1
+        if window < 2:
+            raise ValueError(
+                f"With {num_layers} layers and a training length of {length}, a window "
+                "would hold the query alone: (w - 1)(L - 1) + 1 <= 3/4 N leaves no "
+                "w of 2. Train on longer texts or take fewer layers."
+            )
+        return cls(window=window, train_length=length, **arguments)
+
+    def _is_full(self, layer, num_layers):
+        _check_layer(layer, num_layers)
+        return layer == num_layers - 1
 
     def mask(self, layer, num_layers):
-        full = layer == num_layers - 1
-        return CausalMask() if full else WindowMask(self.window)
+        full = self._is_full(layer, num_layers)
+        return self._causal_mask if full else self._window_mask
 
     def rotary_embedding(self, layer, num_layers, default):
-        return None if layer == num_layers - 1 else default
+        return None if self._is_full(layer, num_layers) else default
 
     def normalizer(self, layer, num_layers, default):
-        if layer < num_layers - 1:
-            return default
-        return EntropyInvariantSoftmax(self.train_length, self.min_length)
+        return self._last_normalizer if self._is_full(layer, num_layers) else default
 
     def get_config(self):
         return {
@@ -147,61 +218,85 @@ class HWFA(AttentionSchedule):
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class HWFA2(AttentionSchedule):
-    """HWFA with wider windows and full layers amid them, which keep their positions.
+    """Window attention, with one or two full layers in the middle that keep positions.
 
-    One full layer stands at `num_layers / 2`, two at `1/3` and `2/3`. The full layers
-    are trained with the model's rotary embedding; for longer texts, load the model with
-    `full_rotary_embedding="rerope"`, which does not turn beyond its window. All layers
-    are causal. Source: https://kexue.fm/archives/9731, whose best windows are 2 to 4
-    times the length of training over the number of layers.
+    Of `L` layers, `f` are causal over all keys: the layers `floor(k L / (f + 1))`,
+    `k = 1 .. f`, counted from 0, so at `L/2`, or at `L/3` and `2L/3`. The others have
+    `M[i, j] = 0 <= i - j < window`. All train with the model's rotary embedding; at
+    prediction the full layers switch to `full_rotary_embedding`, in the source ReRoPE.
+    The normalizer is the model's everywhere. Padding is hidden as a key. Cost
+    `2 T window` per layer, `T * S` in the full ones.
+    Source: https://kexue.fm/archives/9731, which finds windows of 2 to 4 times
+    `training length / L` best (24 layers, length 512: 32 and 64).
 
     Args:
-        window: keys that a query of a window layer sees, itself included.
-        num_full_layers: how many, less than the model has.
-        full_rotary_embedding: name, config or instance for the full layers; `None` for
-            the model's own.
+        window: places that a query sees, itself included.
+        num_full_layers: `f`, 1 or 2 in the source.
+        full_rotary_embedding: name, config or instance of the full layers' rotary
+            embedding, see `rotary_embedding`, looked up when a layer asks for it;
+            `None` for the model's.
 
     Raises:
-        ValueError: fewer layers in the model than full ones.
+        ValueError: a bad window, no full layer or too many, an unknown rotary
+            embedding, or a layer that does not exist.
+
+    Example:
+
+    >>> schedule = HWFA2(window=64, num_full_layers=2)
+    >>> [layer for layer in range(24) if schedule.is_full(layer, 24)]
+    [8, 16]
     """
 
     def __init__(self, window=64, num_full_layers=1, full_rotary_embedding=None):
-        if num_full_layers < 1:
+        self._window_mask = WindowMask(window)
+        self._causal_mask = CausalMask()
+        if int(num_full_layers) != num_full_layers or num_full_layers < 1:
             raise ValueError(
-                f"`num_full_layers` must be at least 1. Received {num_full_layers}."
+                "`num_full_layers` must be a whole number of at least 1. "
+                f"Received {num_full_layers}. For windows in all layers, take a "
+                "WindowMask as the mask of the model."
             )
-        self.window = WindowMask(window).window
-        self.num_full_layers = num_full_layers
-        self.full_rotary_embedding = rotary_embeddings.get(full_rotary_embedding)
+        self.window = self._window_mask.window
+        self.num_full_layers = int(num_full_layers)
+        self.full_rotary_embedding = full_rotary_embedding
 
     def is_full(self, layer, num_layers):
-        if num_layers <= self.num_full_layers:
-            raise ValueError(
-                f"A model of {num_layers} layers has no room for windows beside "
-                f"{self.num_full_layers} full layers. Take fewer of these."
-            )
+        """Whether a layer sees all keys before it.
+
+        Args:
+            layer: number of the layer, from 0.
+            num_layers: how many layers the model has.
+        """
+        _check_layer(layer, num_layers)
         parts = self.num_full_layers + 1
-        return layer in {i * num_layers // parts for i in range(1, parts)}
+        if num_layers < parts:
+            raise ValueError(
+                f"{self.num_full_layers} full layers need a model of at least {parts} "
+                f"layers. Received num_layers={num_layers}."
+            )
+        return layer in {part * num_layers // parts for part in range(1, parts)}
 
     def mask(self, layer, num_layers):
         full = self.is_full(layer, num_layers)
-        return CausalMask() if full else WindowMask(self.window)
+        return self._causal_mask if full else self._window_mask
 
     def rotary_embedding(self, layer, num_layers, default):
-        own = self.full_rotary_embedding
-        return default if own is None or not self.is_full(layer, num_layers) else own
+        if self.full_rotary_embedding is None or not self.is_full(layer, num_layers):
+            return default
+        return rotary_embeddings.get(self.full_rotary_embedding)
 
     def get_config(self):
+        rotary = self.full_rotary_embedding
+        if isinstance(rotary, keras.layers.Layer):
+            rotary = rotary_embeddings.serialize(rotary)
         return {
             "window": self.window,
             "num_full_layers": self.num_full_layers,
-            "full_rotary_embedding": rotary_embeddings.serialize(
-                self.full_rotary_embedding
-            ),
+            "full_rotary_embedding": rotary,
         }
 
 
-SCHEDULES = {
+ATTENTION_SCHEDULES = {
     "alternate_layers": AlternateLayers,
     "hwfa": HWFA,
     "hwfa2": HWFA2,
@@ -209,30 +304,52 @@ SCHEDULES = {
 
 
 def get(identifier):
-    """Return a schedule for a name, a config or an instance, of a schedule or a mask.
+    """Return a schedule for a name, a config or an instance.
+
+    A name is one of a schedule or of a mask, which all layers then have; likewise a
+    config and an instance.
 
     Raises:
-        ValueError: unknown name; the text names the nearest and all of them.
-        TypeError: neither a name, a config, a schedule nor a mask.
+        ValueError: unknown name.
+        TypeError: neither a schedule nor a mask.
+
+    Example:
+
+    >>> type(get("prefix")).__name__, type(get("hwfa")).__name__
+    ('Uniform', 'HWFA')
     """
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, AttentionMask):
         return Uniform(identifier)
-    uniform = {name: lambda name=name: Uniform(name) for name in ATTENTION_MASKS}
-    table = {**uniform, **SCHEDULES}
-    return resolve(identifier, table, "attention mask or schedule", AttentionSchedule)
+    masks = {name: functools.partial(Uniform, name) for name in ATTENTION_MASKS}
+    return resolve(
+        identifier,
+        {**masks, **ATTENTION_SCHEDULES},
+        "attention mask or schedule",
+        AttentionSchedule,
+    )
 
 
 def serialize(schedule):
-    """What `get` reads back: a name where one says it all, else a config."""
-    if isinstance(schedule, Uniform):
-        for name, make in ATTENTION_MASKS.items():
-            if type(schedule.every_mask) is make:
-                return name
-        return attention_masks.serialize(schedule.every_mask)
-    for name, make in SCHEDULES.items():
-        plain = type(schedule) is make and schedule.get_config() == make().get_config()
-        if plain:
+    """What `get` reads back: the name of a mask for all layers, or a config.
+
+    Example:
+
+    >>> serialize(get("causal"))
+    'causal'
+    """
+    if type(schedule) is Uniform:
+        name = _name_of(schedule.mask(0, 1))
+        if name is not None:
             return name
     return keras.saving.serialize_keras_object(schedule)
+
+
+def _name_of(mask):
+    """The name that makes such a mask, or `None` if that takes arguments."""
+    for name, kind in ATTENTION_MASKS.items():
+        if type(mask) is kind:
+            same = {**mask.get_config(), "name": None}
+            return name if same == {**kind().get_config(), "name": None} else None
+    return None

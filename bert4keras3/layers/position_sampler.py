@@ -1,65 +1,75 @@
-"""Positions sampled while training, so that a model learns order and not places.
+"""Positions drawn while training, so that short texts teach a model far ones.
 
-A sampler is a layer from the padding mask to positions. `fit` draws anew at every step;
-at prediction a rule that goes with it takes over. A new sampler is one class with two
-hooks, and a line in `POSITION_SAMPLERS` if it should have a name.
+A sampler gives float32 positions for the `positions` argument of attention and position
+layers. A new one is a class with `training_positions`, and a line in
+`POSITION_SAMPLERS`.
 """
 
 import keras
 from keras import ops
 
-from bert4keras3.naming import resolve_scheme, serialize_scheme
+from bert4keras3.naming import lookup, resolve_scheme, serialize_scheme
 
 
 class PositionSampler(keras.layers.Layer):
-    """Base class: `sample` while training, `at_prediction` otherwise.
+    """Base class: positions `(B, T)`, drawn while training.
 
     Args:
-        per_layer: draw anew for every layer of a model, as the original code of random
-            positions does, instead of once for all.
-        per_sequence: draw for every row, instead of one draw for the batch.
+        per_layer: a wish to the model: new draws for every layer. The sampler itself
+            draws anew at every call.
+        per_sequence: a draw for each sequence; otherwise one draw for the batch, so
+            that sequences of the same number of tokens have the same positions.
+        seed: integer seed of the draws; a loaded model starts with it again.
 
     Call arguments:
-        padding_mask: `(B, T)`, true or 1 where there is a token. The positions of a row
-            depend on how many tokens it has, never on the padding.
+        padding_mask: `(B, T)`, true or 1 where the position holds a token.
+        training: draw; otherwise the positions of prediction.
 
     Returns:
-        float32 positions `(B, T)`; those of padding have no meaning.
+        float32 `(B, T)` under every dtype policy.
     """
 
-    def __init__(self, per_layer=False, per_sequence=True, **kwargs):
+    def __init__(self, per_layer=False, per_sequence=True, seed=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.per_layer = per_layer
         self.per_sequence = per_sequence
-        self.seed_generator = keras.random.SeedGenerator()
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def sample(self, places, num_tokens):
-        """Positions while training.
-
-        Args:
-            places: float32 `(B, T)`, the places 0 .. T-1 in each row.
-            num_tokens: float32 `(B, 1)`, tokens of each row, at least 1.
-        """
+    def training_positions(self, padding_mask):
+        """Positions that are drawn, float32 `(B, T)`; the mask is boolean."""
         raise NotImplementedError
 
-    def at_prediction(self, places, num_tokens):
-        """Positions at prediction: by default the places themselves."""
-        return places
+    def prediction_positions(self, padding_mask):
+        """Positions without training, float32, by default `0 .. T-1`."""
+        batch, length = ops.shape(padding_mask)
+        return ops.broadcast_to(ops.arange(length, dtype="float32"), (batch, length))
+
+    def check_length(self, length):
+        """Refuse a (static) length that the positions cannot reach."""
+
+    def uniform(self, batch, columns):
+        """Uniform draws of `[0, 1)`, a row for each sequence or one for the batch."""
+        rows = batch if self.per_sequence else 1
+        return keras.random.uniform((rows, columns), seed=self.seed_generator)
+
+    def normal(self, batch, columns):
+        """Standard normal draws, likewise."""
+        rows = batch if self.per_sequence else 1
+        return keras.random.normal((rows, columns), seed=self.seed_generator)
 
     def call(self, padding_mask, training=None):
-        shape = ops.shape(padding_mask)
-        places = ops.broadcast_to(ops.arange(shape[1], dtype="float32"), shape)
-        num_tokens = ops.sum(ops.cast(padding_mask, "float32"), axis=1, keepdims=True)
-        num_tokens = ops.maximum(num_tokens, 1.0)
-        rule = self.sample if training else self.at_prediction
-        return ops.broadcast_to(rule(places, num_tokens), shape)
-
-    def rows(self, places):
-        """How many rows to draw for."""
-        return ops.shape(places)[0] if self.per_sequence else 1
+        if padding_mask.shape[1] is not None:
+            self.check_length(padding_mask.shape[1])
+        padding_mask = ops.cast(padding_mask, "bool")
+        if training:
+            return self.training_positions(padding_mask)
+        return self.prediction_positions(padding_mask)
 
     def compute_output_spec(self, padding_mask, training=None):
+        if padding_mask.shape[1] is not None:
+            self.check_length(padding_mask.shape[1])
         return keras.KerasTensor(padding_mask.shape, dtype="float32")
 
     def get_config(self):
@@ -67,76 +77,99 @@ class PositionSampler(keras.layers.Layer):
             **super().get_config(),
             "per_layer": self.per_layer,
             "per_sequence": self.per_sequence,
+            "seed": self.seed,
         }
+
+
+def _num_tokens(padding_mask):
+    """Tokens of each sequence, at least 1, `(B, 1)` int32."""
+    counts = ops.sum(ops.cast(padding_mask, "int32"), axis=1, keepdims=True)
+    return ops.maximum(counts, 1)
+
+
+def _token_ranks(padding_mask):
+    """How many tokens precede each place, `(B, T)` int32; padding repeats the last."""
+    ranks = ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1
+    return ops.maximum(ranks, 0)
+
+
+def _evenly_spaced(padding_mask, last):
+    """`0 .. last` over the tokens of each sequence, float32 `(B, T)`."""
+    steps = ops.cast(ops.maximum(_num_tokens(padding_mask) - 1, 1), "float32")
+    return ops.cast(_token_ranks(padding_mask), "float32") * (last / steps)
+
+
+# What a `RandomPositions` does outside of training.
+PREDICTIONS = {
+    "even": lambda sampler, mask: _evenly_spaced(mask, sampler.max_position - 1.0),
+    "sampled": lambda sampler, mask: sampler.training_positions(mask),
+}
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class RandomPositions(PositionSampler):
-    """Distinct whole positions below `max_position`, drawn at random and sorted.
+    """Random positions: a sorted random subset of `0 .. L-1` for each text.
 
-    A row of `n` tokens gets `n` of the numbers `0 .. max_position - 1` in order. What
-    is left to learn is the order. At prediction the positions are spread evenly,
-    `p_i = i (max_position - 1) / (n - 1)`, rounded down to whole numbers, or drawn as
-    in training (`prediction="sampled"`). The draw costs a sort of `max_position`
-    numbers a row. Sources: https://arxiv.org/abs/2305.16843, which trains at 40 with
-    2048 positions; https://kexue.fm/archives/9444, which finds the even spread better.
+    A text of `n` tokens gets `n` distinct integers, uniformly drawn and sorted, so that
+    the model learns order and not distance. At prediction they are `k (L-1) / (n-1)`,
+    evenly spaced over the whole range (floats), or drawn likewise. `n` counts tokens:
+    padding changes no position, and has the position of the token before it. Costs a
+    sort of `L` numbers per text. Suits encoders; the second source warns that short
+    training can lose accuracy at the lengths of training.
+    Sources: https://arxiv.org/abs/2305.16843 (N=40, L=2048),
+    https://kexue.fm/archives/9444 (evenly spaced at prediction).
 
     Args:
-        max_position: how many positions there are, at least the length of any row.
+        max_position: `L`, beyond every length at prediction.
         prediction: `"even"` or `"sampled"`.
-        per_layer, per_sequence: see `PositionSampler`.
+        per_layer, per_sequence, seed: see `PositionSampler`. The paper draws for every
+            layer, and once for the batch.
+
+    Call arguments:
+        padding_mask: `(B, T)`, true or 1 where the position holds a token.
+        training: draw.
 
     Raises:
-        ValueError: a row longer than `max_position`, or an unknown prediction rule.
+        ValueError: a (static) length above `max_position`, or bad arguments.
 
     Example:
 
-    >>> sampler = RandomPositions(max_position=9)
-    >>> np.asarray(sampler(np.ones((1, 5), "int32"))).tolist()
-    [[0.0, 2.0, 4.0, 6.0, 8.0]]
+    >>> positions = RandomPositions(max_position=9)(np.ones((1, 5), bool))
+    >>> np.array(positions)
+    array([[0., 2., 4., 6., 8.]], dtype=float32)
     """
 
     def __init__(self, max_position=2048, prediction="even", **kwargs):
         super().__init__(**kwargs)
-        if max_position < 1:
+        if int(max_position) != max_position or max_position < 1:
             raise ValueError(
-                f"`max_position` must be at least 1. Received {max_position}."
+                "`max_position` must be a whole number of at least 1, the number of "
+                f"positions to draw from. Received {max_position}."
             )
-        if prediction not in ("even", "sampled"):
-            raise ValueError(
-                "`prediction` must be 'even' (spread evenly) or 'sampled' (drawn as in "
-                f"training). Received {prediction!r}."
-            )
-        self.max_position = max_position
+        lookup(prediction, PREDICTIONS, "prediction of random positions")
+        self.max_position = int(max_position)
         self.prediction = prediction
 
-    def _check(self, places):
-        length = places.shape[1]
-        if length is not None and length > self.max_position:
+    def check_length(self, length):
+        if length > self.max_position:
             raise ValueError(
-                f"A row of {length} tokens needs as many distinct positions, and there "
-                f"are {self.max_position}. Raise `max_position`, which is to be larger "
-                "than any length at prediction."
+                f"{length} distinct positions cannot be drawn from "
+                f"{self.max_position}. Raise `max_position` above every length of "
+                "training and prediction, or truncate the text."
             )
 
-    def sample(self, places, num_tokens):
-        self._check(places)
-        # The places of the n smallest of random numbers are n distinct random numbers.
-        shape = (self.rows(places), self.max_position)
-        order = ops.argsort(keras.random.uniform(shape, seed=self.seed_generator))
-        drawn = order[:, : ops.shape(places)[1]]
-        # Beyond the tokens of the row nothing may be drawn: it would spread the rest.
-        behind = places >= num_tokens
-        drawn = ops.where(behind, self.max_position, ops.cast(drawn, "int32"))
-        return ops.cast(ops.sort(drawn, axis=1), "float32")
+    def training_positions(self, padding_mask):
+        batch, length = ops.shape(padding_mask)
+        drawn = ops.argsort(self.uniform(batch, self.max_position), axis=-1)
+        drawn = ops.cast(drawn[:, :length], "int32")
+        # A text of n tokens takes n of them; the others are sorted to the end.
+        taken = ops.arange(length) < _num_tokens(padding_mask)
+        drawn = ops.sort(ops.where(taken, drawn, self.max_position), axis=-1)
+        positions = ops.take_along_axis(drawn, _token_ranks(padding_mask), axis=1)
+        return ops.cast(positions, "float32")
 
-    def at_prediction(self, places, num_tokens):
-        if self.prediction == "sampled":
-            return self.sample(places, num_tokens)
-        self._check(places)
-        step = (self.max_position - 1.0) / ops.maximum(num_tokens - 1.0, 1.0)
-        # The product of a whole quotient may fall just short of it.
-        return ops.floor(places * step + 1e-3)
+    def prediction_positions(self, padding_mask):
+        return PREDICTIONS[self.prediction](self, padding_mask)
 
     def get_config(self):
         return {
@@ -147,98 +180,157 @@ class RandomPositions(PositionSampler):
 
 
 class EqualMeanPositions(PositionSampler):
-    """Base class: equally spaced positions whose last one is right on average.
+    """Base class: positions stretched at random, by 1 on average.
 
-    A row of `n` tokens is laid out as `p_i = r * i`, with one random factor `r` of mean
-    1 for the row, so that on average the last position is the one that counting gives.
-    Prediction counts: `p_i = i`. The source writes `linspace(0, 1, n) * l` with `l`
-    of mean `n`; the two differ by the factor `n / (n - 1)`. For encodings that take
-    fractions: rotary, sinusoidal. Source: https://kexue.fm/archives/9444.
+    `p_k = k / (n - 1) * s` for a text of `n` tokens, with `s >= 0` drawn with mean `n`;
+    at prediction `p_k = k`, plain integers. So the last position of a text has mean
+    `n`, and spacing in training is about that of prediction on average. The positions
+    are floats, for rotary and sinusoidal embeddings. `n` counts tokens: padding changes
+    no position, and goes on in the same steps. Costs one draw per text.
+    Source: https://kexue.fm/archives/9444.
     """
 
-    def factors(self, shape):
-        """Random numbers of mean 1, none of them negative."""
+    def last_positions(self, num_tokens):
+        """`s`, float32 `(B, 1)`, drawn for `num_tokens`, `(B, 1)` float32."""
         raise NotImplementedError
 
-    def sample(self, places, num_tokens):
-        return places * self.factors((self.rows(places), 1))
+    def training_positions(self, padding_mask):
+        places = self.prediction_positions(padding_mask)
+        num_tokens = ops.cast(_num_tokens(padding_mask), "float32")
+        steps = ops.maximum(num_tokens - 1, 1)
+        return places * (self.last_positions(num_tokens) / steps)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class EqualMeanExponential(EqualMeanPositions):
-    """Equal-mean positions with an exponentially distributed step.
+class EqualMeanExponentialPositions(EqualMeanPositions):
+    """Equal-mean random positions with an exponential distribution, the source's own.
 
-    See `EqualMeanPositions`: `r = -ln u`, `u` uniform. Its standard deviation equals
-    its mean, so that rows of three to four times the length occur in training; a
-    Poisson distribution would hardly leave the mean.
+    `p_k = k / (n - 1) * s`, `s ~ Exponential(mean n)`; at prediction `p_k = k`. The
+    mean is `n` and so is the deviation: one text in 55 reaches beyond `4 n`. Padding
+    changes no position. Costs one draw per text.
+    Source: https://kexue.fm/archives/9444.
 
     Args:
-        per_layer, per_sequence: see `PositionSampler`.
+        per_layer, per_sequence, seed: see `PositionSampler`.
+
+    Call arguments:
+        padding_mask: `(B, T)`, true or 1 where the position holds a token.
+        training: draw.
 
     Example:
 
-    >>> positions = EqualMeanExponential()(np.ones((1, 3), "int32"), training=False)
-    >>> np.asarray(positions).tolist()
-    [[0.0, 1.0, 2.0]]
+    >>> positions = EqualMeanExponentialPositions()(np.ones((1, 4), bool))
+    >>> np.array(positions)
+    array([[0., 1., 2., 3.]], dtype=float32)
     """
 
-    def factors(self, shape):
-        uniform = keras.random.uniform(shape, 1e-7, 1.0, seed=self.seed_generator)
-        return -ops.log(uniform)
+    def last_positions(self, num_tokens):
+        draws = self.uniform(ops.shape(num_tokens)[0], 1)
+        return -ops.log1p(-draws) * num_tokens
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class EqualMeanBeta(EqualMeanPositions):
-    """Equal-mean positions with a step from a beta distribution: a largest length.
+class EqualMeanBetaPositions(EqualMeanPositions):
+    """Equal-mean random positions with a beta distribution, bounded by the test length.
 
-    See `EqualMeanPositions`: `r = stretch * x`, `x ~ Beta(alpha, beta)` with
-    `beta = alpha (stretch - 1)`, so that `E[r] = 1` and no row is ever laid out longer
-    than `stretch` times.
+    `p_k = k / (n - 1) * s`, `s ~ M Beta(alpha, beta)`, `beta = alpha (M - n) / n`, so
+    that the mean is `n`; at prediction `p_k = k`. No text goes beyond `M`. The larger
+    `alpha`, the nearer `s` stays to `n`. Padding changes no position. A beta draw is
+    made of two gamma draws with 8 tries each (Marsaglia and Tsang,
+    https://doi.org/10.1145/358407.358414), of which fewer than one in a million fails.
+    Source: https://kexue.fm/archives/9444.
 
     Args:
-        stretch: how many times the length of training the longest row at prediction
-            has; above 1.
-        alpha: shape of the distribution, positive; larger is narrower.
-        per_layer, per_sequence: see `PositionSampler`.
+        prediction_length: `M`, the longest text at prediction.
+        alpha: shape of the distribution, above 0; 1 falls off from 0 to `M`.
+        per_layer, per_sequence, seed: see `PositionSampler`.
+
+    Call arguments:
+        padding_mask: `(B, T)`, true or 1 where the position holds a token.
+        training: draw.
 
     Raises:
-        ValueError: `stretch` of at most 1, or `alpha` of at most 0.
+        ValueError: values that are not positive, or, while training, a (static) length
+            that is not below `prediction_length`.
+
+    Example:
+
+    >>> sampler = EqualMeanBetaPositions(prediction_length=512)
+    >>> positions = sampler(np.ones((2, 64), bool), training=True)
+    >>> bool(np.max(positions) <= 512)
+    True
     """
 
-    def __init__(self, stretch=8.0, alpha=1.0, **kwargs):
+    def __init__(self, prediction_length=512, alpha=1.0, **kwargs):
         super().__init__(**kwargs)
-        if stretch <= 1 or alpha <= 0:
-            raise ValueError(
-                "`stretch` must be above 1 and `alpha` positive. Received "
-                f"stretch={stretch}, alpha={alpha}."
-            )
-        self.stretch = stretch
+        for name, value in (
+            ("prediction_length", prediction_length),
+            ("alpha", alpha),
+        ):
+            if value <= 0:
+                raise ValueError(f"`{name}` must be above 0. Received {value}.")
+        self.prediction_length = prediction_length
         self.alpha = alpha
 
-    def factors(self, shape):
-        beta = self.alpha * (self.stretch - 1)
-        return self.stretch * keras.random.beta(
-            shape, self.alpha, beta, seed=self.seed_generator
-        )
+    def training_positions(self, padding_mask):
+        length = padding_mask.shape[1]
+        if length is not None and length >= self.prediction_length:
+            raise ValueError(
+                f"A text of {length} places cannot be stretched by 1 on average within "
+                f"{self.prediction_length}. Raise `prediction_length` above the length "
+                "of training."
+            )
+        return super().training_positions(padding_mask)
+
+    def last_positions(self, num_tokens):
+        beta = self.alpha * (self.prediction_length / num_tokens - 1.0)
+        batch = ops.shape(num_tokens)[0]
+        one = self._gamma(batch, self.alpha * ops.ones_like(beta))
+        other = self._gamma(batch, beta)
+        return self.prediction_length * one / ops.maximum(one + other, 1e-30)
+
+    def _gamma(self, batch, shape, tries=8):
+        """Gamma draws with `shape`, `(B, 1)`, in a fixed number of operations."""
+        d = shape + (1.0 - 1.0 / 3.0)
+        x = self.normal(batch, tries)
+        v = (1.0 + x / (3.0 * ops.sqrt(d))) ** 3
+        positive = ops.maximum(v, 1e-30)
+        log_u = ops.log1p(-self.uniform(batch, tries))
+        fits = 0.5 * x * x + d * (1.0 - v + ops.log(positive))
+        accepted = ops.logical_and(v > 0, log_u < fits)
+        first = ops.expand_dims(ops.argmax(accepted, axis=-1), -1)
+        draws = d * ops.take_along_axis(positive, first, axis=-1)
+        # That was for a shape of one more.
+        return draws * ops.exp(ops.log1p(-self.uniform(batch, 1)) / shape)
 
     def get_config(self):
-        return {**super().get_config(), "stretch": self.stretch, "alpha": self.alpha}
+        return {
+            **super().get_config(),
+            "prediction_length": self.prediction_length,
+            "alpha": self.alpha,
+        }
 
 
 POSITION_SAMPLERS = {
+    "equal_mean_beta": EqualMeanBetaPositions,
+    "equal_mean_exponential": EqualMeanExponentialPositions,
     "random_positions": RandomPositions,
-    "equal_mean_exponential": EqualMeanExponential,
-    "equal_mean_beta": EqualMeanBeta,
 }
 
 
 def get(identifier):
-    """Return a position sampler for a name, a config or an instance; `None` is none."""
+    """Return a sampler for a name, a config or an instance; `None` stays `None`.
+
+    Example:
+
+    >>> get("random_positions").max_position
+    2048
+    """
     return resolve_scheme(
         identifier, POSITION_SAMPLERS, "position sampler", PositionSampler
     )
 
 
 def serialize(sampler):
-    """Config of a position sampler that `get` reads back."""
+    """Config of a sampler, or `None`, that `get` reads back."""
     return serialize_scheme(sampler)

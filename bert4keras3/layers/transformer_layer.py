@@ -6,7 +6,6 @@ from keras import ops
 from bert4keras3.layers import attention_bias as position_biases
 from bert4keras3.layers import attention_mask as attention_masks
 from bert4keras3.layers import attention_normalizer, normalization
-from bert4keras3.layers import local_mask as local_masks
 from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
@@ -77,7 +76,7 @@ class TransformerLayer(keras.layers.Layer):
         self.position_weighting = position_weightings.get(
             position_weighting, self.dtype_policy
         )
-        self.window = local_masks.get(window)
+        self.window = attention_masks.get_window(window)
         self.attention_dropout = attention_dropout
         self.use_bias = use_bias
         self.dropout = dropout

@@ -16,17 +16,19 @@ def attend_in_blocks(
     """What `attend` gives under a `LocalMask`, without the `T x T` matrix.
 
     The row is cut into blocks of `window` places. A block of queries meets its own
-    keys, the block before and, if the mask is two-way, the block after: with the sinks
-    in front, everything that the mask lets it see. `attend` is called once with the
-    blocks as its batch, so every position scheme and normalizer works as it does on
-    whole rows. A row of `T` places costs `T (2 window + num_sinks)` products, or
-    `3 T window` two-way, which pays from lengths of a few windows on; rows that are no
-    longer than what a block meets are computed whole under a mask.
+    keys, the block before and, if the window is two-way, the block after: everything
+    that the window lets it see. `attend` is called once with the blocks as its batch,
+    so every position scheme and normalizer works as it does on whole rows. A row of
+    `T` places costs `2 T window` products, or `3 T window` two-way, which pays from
+    lengths of a few windows on; rows of at most two windows (three two-way) are
+    computed whole under a mask. The sinks of a Λ-mask stand in front of the keys of
+    every block, `num_sinks` more per query; what is still in the window is hidden
+    there, so that no key counts twice.
 
     Args:
         attend: function of `(query, key, value, mask, query_positions,
             key_positions)`, such as `DotProductAttention.attend`.
-        mask: a `LocalMask`.
+        mask: a `WindowMask` or a `LambdaMask`.
         query, key, value: `(B, N, T, ...)`, of one length.
         attention_mask: boolean `(B, 1, 1, T)`, the padding mask, or `None`.
         query_positions, key_positions: `None`, `(T,)` or `(B, T)`.
@@ -53,8 +55,7 @@ def attend_in_blocks(
     length, window = query.shape[-2], mask.window
     num_neighbours = 3 if mask.two_way else 2
     if length is not None and length <= num_neighbours * window + mask.num_sinks:
-        places = ops.arange(length)
-        inside = mask.visible(ops.expand_dims(places, 1), ops.expand_dims(places, 0))
+        inside = mask.structure(key[:, 0, :, 0])
         if attention_mask is not None:
             inside = ops.logical_and(attention_mask, inside)
         else:
@@ -67,15 +68,14 @@ def attend_in_blocks(
     else:
         shape = (batch, 1, 1, length)
         real = ops.reshape(ops.broadcast_to(attention_mask, shape), (batch, length))
-    blocks = _Blocks(batch, length, mask, num_neighbours)
-    places = ops.broadcast_to(ops.arange(length, dtype="int32"), (batch, length))
-    query_places = ops.expand_dims(blocks.of_queries(places), -1)
-    key_places = ops.expand_dims(blocks.of_keys(places), -2)
-    inside = mask.visible(query_places, key_places)
-    inside = ops.logical_and(inside, ops.expand_dims(blocks.of_keys(real), -2))
+    blocks = _Blocks(batch, length, window, num_neighbours, mask.num_sinks)
+    # A query of the first block is `window` places behind the first key it meets.
+    query_places = ops.expand_dims(ops.arange(window) + window, 1)
+    key_places = ops.expand_dims(ops.arange(num_neighbours * window), 0)
+    inside = mask.visible(query_places - key_places)
     if mask.num_sinks:
-        inside = ops.logical_and(inside, blocks.counted_once(key_places))
-    inside = ops.expand_dims(inside, 1)
+        inside = blocks.with_sinks(inside, mask)
+    inside = ops.logical_and(inside, ops.expand_dims(blocks.of_keys(real), (1, 2)))
     context = attend(
         blocks.of_queries(query),
         blocks.of_keys(key),
@@ -96,10 +96,10 @@ def _by_row(positions, batch, length):
 class _Blocks:
     """Cuts `(B, T)` and `(B, N, T, H)` tensors into blocks, which join the batch."""
 
-    def __init__(self, batch, length, mask, num_neighbours):
-        self.batch, self.length, self.window = batch, length, mask.window
-        self.num_neighbours, self.num_sinks = num_neighbours, mask.num_sinks
-        self.count = (length + self.window - 1) // self.window
+    def __init__(self, batch, length, window, num_neighbours, num_sinks):
+        self.batch, self.length, self.window = batch, length, window
+        self.num_neighbours, self.num_sinks = num_neighbours, num_sinks
+        self.count = (length + window - 1) // window
 
     def of_queries(self, x):
         """`(B * blocks, [N,] window, ...)`."""
@@ -108,8 +108,7 @@ class _Blocks:
     def of_keys(self, x):
         """`(B * blocks, [N,] num_sinks + num_neighbours * window, ...)`.
 
-        The sinks, then the neighbouring blocks in order. Before the first and after the
-        last block there are zeros.
+        Before the first and after the last block there are zeros.
         """
         cut = self._cut(x, 1, self.num_neighbours - 2)
         axis = len(x.shape) - 2 if len(x.shape) > 2 else 1
@@ -118,20 +117,24 @@ class _Blocks:
             for first in range(self.num_neighbours)
         ]
         if self.num_sinks:
-            # A row may be shorter than the sinks.
-            row = ops.concatenate([x, self._zeros(x, self.num_sinks)], axis=axis)
-            sinks = row[(slice(None),) * axis + (slice(0, self.num_sinks),)]
-            shape = list(ops.shape(cut))
-            shape[axis : axis + 2] = [self.count, self.num_sinks]
-            sinks = ops.broadcast_to(ops.expand_dims(sinks, axis), shape)
-            shifted.insert(0, sinks)
+            shifted = [self._sinks(x, axis), *shifted]
         return self._into_batch(ops.concatenate(shifted, axis=axis + 1))
 
-    def counted_once(self, key_places):
-        """False for the zeros, and for the sinks that stand among the neighbours."""
-        order = ops.arange(self.num_sinks + self.num_neighbours * self.window)
-        is_sink = order < self.num_sinks
-        return ops.logical_or(is_sink, key_places >= self.num_sinks)
+    def with_sinks(self, inside, mask):
+        """The mask of a block's keys, with that of the sinks in front.
+
+        `(window, keys)` becomes `(B * blocks, 1, window, num_sinks + keys)`: which
+        sinks have left the window depends on the block.
+        """
+        places = ops.reshape(
+            ops.arange(self.count * self.window), (self.count, self.window, 1)
+        )
+        sinks = mask.visible_sinks(places - ops.arange(self.num_sinks))
+        inside = ops.broadcast_to(inside, (self.count, *inside.shape))
+        inside = ops.concatenate([sinks, inside], axis=-1)
+        keys = inside.shape[-1]
+        inside = ops.broadcast_to(inside, (self.batch, self.count, self.window, keys))
+        return ops.reshape(inside, (self.batch * self.count, 1, self.window, keys))
 
     def joined(self, x):
         """`(B * blocks, N, window, E)` back to `(B, N, T, E)`."""
@@ -141,24 +144,33 @@ class _Blocks:
         x = ops.reshape(x, (self.batch, heads, self.count * self.window, dim))
         return x[:, :, : self.length]
 
+    def _sinks(self, x, axis):
+        """`(B, [N,] blocks, num_sinks, ...)`, zeros where the row is shorter."""
+        outer, inner = self._other_axes(x)
+        zeros = ops.zeros((self.batch, *outer, self.num_sinks, *inner), dtype=x.dtype)
+        start = (slice(None),) * axis + (slice(0, self.num_sinks),)
+        first = ops.concatenate([x[start], zeros], axis=axis)[start]
+        return ops.broadcast_to(
+            ops.expand_dims(first, axis),
+            (self.batch, *outer, self.count, self.num_sinks, *inner),
+        )
+
+    def _other_axes(self, x):
+        return ((x.shape[1],), (x.shape[3],)) if len(x.shape) == 4 else ((), ())
+
     def _cut(self, x, before, after):
         """`(B, [N,] blocks + before + after, window, ...)`."""
+        outer, inner = self._other_axes(x)
+
+        def zeros(places):
+            return ops.zeros((self.batch, *outer, places, *inner), dtype=x.dtype)
+
         count = self.count + before + after
         surplus = self.count * self.window - self.length
-        parts = [self._zeros(x, before * self.window)] if before else []
-        parts += [x, self._zeros(x, surplus + after * self.window)]
-        if len(x.shape) == 2:
-            x = ops.concatenate(parts, axis=1)
-            return ops.reshape(x, (self.batch, count, self.window))
-        _, heads, _, dim = x.shape
-        x = ops.concatenate(parts, axis=2)
-        return ops.reshape(x, (self.batch, heads, count, self.window, dim))
-
-    def _zeros(self, x, places):
-        """Zeros to be set before or behind a row."""
-        shape = list(ops.shape(x))
-        shape[0], shape[1 if len(shape) == 2 else 2] = self.batch, places
-        return ops.zeros(shape, dtype=x.dtype)
+        parts = [zeros(before * self.window)] if before else []
+        parts += [x, zeros(surplus + after * self.window)]
+        x = ops.concatenate(parts, axis=1 + len(outer))
+        return ops.reshape(x, (self.batch, *outer, count, self.window, *inner))
 
     def _into_batch(self, x):
         if len(x.shape) == 5:

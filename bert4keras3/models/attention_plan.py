@@ -8,8 +8,8 @@ from bert4keras3.layers import position_sampler as position_samplers
 from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
-from bert4keras3.layers.attention_mask import BidirectionalMask
-from bert4keras3.layers.local_mask import LocalMask
+from bert4keras3.layers.attention_mask import LocalMask
+from bert4keras3.layers.structural_masks import BidirectionalMask
 
 
 class AttentionPlan:

@@ -19,7 +19,7 @@ from chomsky_tasks import TASKS, VOCABULARY_SIZE, batch
 
 from bert4keras3.layers import (
     EntropyInvariantSoftmax,
-    EqualMeanExponential,
+    EqualMeanExponentialPositions,
     RandomPositions,
 )
 from bert4keras3.models import RoFormerV2Backbone
@@ -27,7 +27,7 @@ from bert4keras3.models import RoFormerV2Backbone
 TRAIN_LENGTH, TEST_LENGTHS = 20, (10, 20, 25, 30, 40, 50, 60)
 LOG_N = {"normalizer": EntropyInvariantSoftmax(2 * TRAIN_LENGTH, 1)}
 RANDOM = {"position_sampler": RandomPositions(max_position=256)}
-EQUAL_MEAN = {"position_sampler": EqualMeanExponential()}
+EQUAL_MEAN = {"position_sampler": EqualMeanExponentialPositions()}
 SYSTEMS = {
     "rotary": {},
     "rotary, log n": LOG_N,

@@ -7,7 +7,15 @@ import reference
 from contract import to_numpy
 
 from bert4keras3.layers import attention_mask
-from bert4keras3.layers.attention_mask import ATTENTION_MASKS, AttentionMask
+from bert4keras3.layers.attention_mask import (
+    ATTENTION_MASKS,
+    AttentionMask,
+    BlockwiseCausalMask,
+    HalfHeadsMask,
+    LambdaMask,
+    WindowMask,
+    get_window,
+)
 
 PADDING = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0] * 6], "int32")
 # One answer; one answer with padding after it; segments that alternate.
@@ -24,8 +32,94 @@ def test_visible_pairs(kind, padding_dtype):
     np.testing.assert_array_equal(given, expected)
 
 
+# What query place i sees of key place j in head h of 4, and whether that is causal.
+PAIRS = {
+    "reverse_causal": (
+        lambda: attention_mask.get("reverse_causal"),
+        lambda h, i, j: j >= i,
+        False,
+    ),
+    "half_heads": (
+        lambda: attention_mask.get("half_heads").for_heads(4),
+        lambda h, i, j: j <= i if h < 2 else j >= i,
+        False,
+    ),
+    "window": (lambda: WindowMask(2), lambda h, i, j: 0 <= i - j < 2, True),
+    "two_way": (lambda: WindowMask(2, True), lambda h, i, j: abs(i - j) < 2, False),
+    "lambda": (
+        lambda: LambdaMask(2, num_sinks=2),
+        lambda h, i, j: j <= i and (j < 2 or i - j < 2),
+        True,
+    ),
+    "lambda_all_sinks": (
+        lambda: LambdaMask(1, num_sinks=9),
+        lambda h, i, j: j <= i,
+        True,
+    ),
+    "blockwise": (
+        lambda: BlockwiseCausalMask(2),
+        lambda h, i, j: j <= i and i // 2 - j // 2 in (0, 1),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_visible_pairs_of_every_head(kind):
+    make, sees, is_causal = PAIRS[kind]
+    mask = make()
+    expected = np.zeros((3, 4, 6, 6), bool)
+    for b, h, i, j in np.ndindex(expected.shape):
+        expected[b, h, i, j] = sees(h, i, j) and PADDING[b, j]
+    given = to_numpy(mask(PADDING))
+    np.testing.assert_array_equal(np.broadcast_to(given, expected.shape), expected)
+    assert given.shape[1] == (4 if kind == "half_heads" else 1)
+    assert mask.is_causal is is_causal
+
+
 def test_every_named_mask_is_tested_above():
-    assert set(ATTENTION_MASKS) == {"bidirectional", "causal", "prefix"}
+    named = {"bidirectional", "causal", "prefix", "reverse_causal", "half_heads"}
+    assert set(ATTENTION_MASKS) == named
+
+
+def test_heads_are_only_for_those_that_need_them():
+    for mask in (attention_mask.get("causal"), WindowMask(2), LambdaMask(2)):
+        assert mask.for_heads(1) is mask
+    half = attention_mask.get("half_heads")
+    four = half.for_heads(4)
+    assert (half.num_heads, four.num_heads) == (None, 4)
+    assert four.for_heads(4) is four and four.for_heads(2).num_heads == 2
+    with pytest.raises(ValueError, match=r"Call `mask.for_heads\(num_heads\)`"):
+        half(PADDING)
+    for wrong in (1, 3):
+        with pytest.raises(ValueError, match=f"even number.*num_heads={wrong}.*single"):
+            half.for_heads(wrong)
+    with pytest.raises(ValueError, match="even number"):
+        HalfHeadsMask(5)
+
+
+@pytest.mark.parametrize("make", [LambdaMask, BlockwiseCausalMask])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5])
+def test_a_reach_of_nothing_is_refused(make, wrong):
+    with pytest.raises(ValueError, match=f"at least 1.*Received {wrong}"):
+        make(wrong)
+
+
+def test_a_lambda_mask_has_sinks():
+    with pytest.raises(ValueError, match="`num_sinks`.*WindowMask.*Received 0"):
+        LambdaMask(2, num_sinks=0)
+
+
+def test_windows():
+    assert get_window(None) is None
+    window, sinks = get_window(3), LambdaMask(5, num_sinks=2)
+    assert (type(window), window.window) == (WindowMask, 3)
+    assert get_window(sinks) is sinks
+    again = get_window(attention_mask.serialize(sinks))
+    assert again.get_config() == sinks.get_config()
+    for wrong in (attention_mask.get("causal"), BlockwiseCausalMask(2), True):
+        with pytest.raises(TypeError, match="window"):
+            get_window(wrong)
 
 
 def test_the_prefix_reads_both_ways_and_the_answer_forwards():

@@ -14,10 +14,13 @@ from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.attention_bias import POSITION_BIASES
 from bert4keras3.layers.attention_mask import (
     BidirectionalMask,
+    BlockwiseCausalMask,
     CausalMask,
     HalfHeadsMask,
+    LambdaMask,
     PrefixMask,
     ReverseCausalMask,
+    WindowMask,
 )
 from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
@@ -29,11 +32,6 @@ from bert4keras3.layers.gated_attention_unit import (
     GatedAttentionUnit,
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
-from bert4keras3.layers.local_mask import (
-    BlockwiseCausalMask,
-    LambdaMask,
-    WindowMask,
-)
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -48,8 +46,8 @@ from bert4keras3.layers.position_embedding import (
     SinusoidalPositionEmbedding,
 )
 from bert4keras3.layers.position_sampler import (
-    EqualMeanBeta,
-    EqualMeanExponential,
+    EqualMeanBetaPositions,
+    EqualMeanExponentialPositions,
     RandomPositions,
 )
 from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
@@ -111,11 +109,23 @@ ROWS = {
     BidirectionalMask: ({}, MASK),
     CausalMask: ({}, MASK),
     PrefixMask: ({}, MASK),
+    WindowMask: ({"window": 2, "two_way": True}, MASK),
+    LambdaMask: ({"window": 2, "num_sinks": 3}, MASK),
+    BlockwiseCausalMask: ({"block": 2}, MASK),
     ReverseCausalMask: ({}, MASK),
     HalfHeadsMask: ({"num_heads": 4}, MASK),
-    WindowMask: ({"window": 2, "two_way": True}, MASK),
-    LambdaMask: ({"window": 2, "num_sinks": 1}, MASK),
-    BlockwiseCausalMask: ({"window": 2}, MASK),
+    RandomPositions: (
+        {"max_position": 20, "per_layer": True, "seed": 1},
+        {"padding_mask": padding(T)},
+    ),
+    EqualMeanExponentialPositions: (
+        {"per_sequence": False},
+        {"padding_mask": padding(T)},
+    ),
+    EqualMeanBetaPositions: (
+        {"prediction_length": 20, "alpha": 2.0},
+        {"padding_mask": padding(T)},
+    ),
     FeedForward: ({"intermediate_dim": 16, "activation": ["gelu", "tanh"]}, {"x": X}),
     GatedAttentionUnit: (
         {**GAU, "normalizer": "softmax_plus"},
@@ -151,9 +161,6 @@ ROWS = {
         {"merge": "concatenate", "embedding_dim": 8},
         {"x": X, "positions": POSITIONS},
     ),
-    RandomPositions: ({"max_position": 9}, {"padding_mask": padding(T)}),
-    EqualMeanExponential: ({"per_layer": True}, {"padding_mask": padding(T)}),
-    EqualMeanBeta: ({"per_sequence": False}, {"padding_mask": padding(T)}),
     MaskedAveragePooling: ({}, {"x": X, "padding_mask": padding(T)}),
     MaskedMaxPooling: ({}, {"x": X, "padding_mask": padding(T)}),
     GlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
@@ -179,12 +186,12 @@ ROWS = {
     ),
 }
 
-# Logits with a mask in them, positions and losses are float32 under every policy.
+# Logits with a mask in them, losses and positions are float32 under every policy.
 IN_FLOAT32 = {
-    EqualMeanBeta,
-    EqualMeanExponential,
-    RandomPositions,
     ConditionalRandomField,
+    EqualMeanBetaPositions,
+    EqualMeanExponentialPositions,
+    RandomPositions,
     EfficientGlobalPointer,
     GlobalPointer,
     MaximumEntropyMarkovModel,

@@ -19,7 +19,7 @@ from bert4keras3.layers import (
 from bert4keras3.layers.attention_bias import POSITION_BIASES
 from bert4keras3.layers.attention_mask import ATTENTION_MASKS
 from bert4keras3.layers.attention_normalizer import NORMALIZERS
-from bert4keras3.layers.attention_schedule import SCHEDULES
+from bert4keras3.layers.attention_schedule import ATTENTION_SCHEDULES
 from bert4keras3.layers.position_sampler import POSITION_SAMPLERS
 from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
 from bert4keras3.layers.query_key_norm import QUERY_KEY_NORMS
@@ -36,7 +36,7 @@ BACKBONES = {
     "v2": lambda **options: RoFormerV2Backbone(30, 2, 2, 16, 32, **options),
 }
 FAMILIES = {
-    "attention": {**ATTENTION_MASKS, **SCHEDULES},
+    "attention": {**ATTENTION_MASKS, **ATTENTION_SCHEDULES},
     "normalizer": NORMALIZERS,
     "rotary_embedding": ROTARY_EMBEDDINGS,
     "position_bias": POSITION_BIASES,
