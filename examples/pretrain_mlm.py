@@ -7,7 +7,7 @@ Data: files or folders of .txt, .jsonl or .json, with or without .gz. `--data` i
 Command: python examples/pretrain_mlm.py --smoke    (seconds, built-in text)
     python examples/pretrain_mlm.py --data FOLDER --output run
     How the model in the box was made stands in zoo/bundled/gau-alpha-tiny/README.md.
-Hardware: two CPU cores; 86 minutes, other work beside it, for the model in the box.
+Hardware: two CPU cores; 145 minutes, other work beside it, for the model in the box.
 Score: loss and accuracy on held-out text beside those of counting baselines; for the
     model in the box see `zoo.describe("gau-alpha-tiny")`.
 Papers: GAU-α, https://kexue.fm/archives/9052; https://arxiv.org/abs/1906.08101

@@ -19,7 +19,7 @@ MEGABYTE = 1_000_000
 # By the number of neighbouring characters masked at once. COUNTED is what the better
 # bigram (`CountModel`) gets right with counts of the same training text.
 COUNTED = {1: 0.233, 2: 0.107}
-LEAST = {1: 0.48, 2: 0.24}
+LEAST = {1: 0.54, 2: 0.27}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_it_fills_blanks_far_better_than_counting(model, width):
     token_ids, positions, targets = blanks(width)
     assert targets.size > 700
     accuracy = (logits(model, token_ids, positions).argmax(-1) == targets).mean()
-    assert LEAST[width] >= 1.8 * COUNTED[width]
+    assert LEAST[width] >= 2.2 * COUNTED[width]
     assert accuracy >= LEAST[width]
 
 
