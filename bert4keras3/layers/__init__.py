@@ -40,11 +40,38 @@ from bert4keras3.layers.position_embedding import (
     SinusoidalPositionEmbedding,
 )
 from bert4keras3.layers.position_weighting import PositionWeighting, ToeplitzWeighting
-from bert4keras3.layers.query_key_norm import QueryKeyNorm
+from bert4keras3.layers.query_key_norm import (
+    CosineNorm,
+    KeyNorm,
+    QueryKeyNorm,
+    QueryNorm,
+)
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
+from bert4keras3.layers.rotary_frequencies import (
+    AdjustedBaseFrequency,
+    DynamicNTK,
+    LinearInterpolation,
+    NTKFixed,
+    NTKMixed,
+    NTKRoPE,
+    YaRN,
+)
+from bert4keras3.layers.rotary_general import (
+    ExponentialRotation,
+    OrthogonalRotation,
+    RotaryEmbedding2D,
+)
+from bert4keras3.layers.rotary_products import (
+    XPOS,
+    InvLeakyReRoPE,
+    LeakyReRoPE,
+    ReRoPE,
+    SelfExtend,
+)
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
 __all__ = [
+    "AdjustedBaseFrequency",
     "AttentionMask",
     "AttentionNormalizer",
     "BidirectionalMask",
@@ -52,27 +79,42 @@ __all__ = [
     "ConditionalLayerNormalization",
     "ConditionalRandomField",
     "ConditionalScaleOffset",
+    "CosineNorm",
     "CrossGatedAttentionUnit",
     "DepthScaledTruncatedNormal",
     "DotProductAttention",
+    "DynamicNTK",
     "EfficientGlobalPointer",
     "EntropyInvariantSoftmax",
+    "ExponentialRotation",
     "FeedForward",
     "GatedAttentionUnit",
     "GlobalPointer",
+    "InvLeakyReRoPE",
+    "KeyNorm",
+    "LeakyReRoPE",
+    "LinearInterpolation",
     "MaskedAveragePooling",
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
     "MultiHeadAttention",
+    "NTKFixed",
+    "NTKMixed",
+    "NTKRoPE",
     "NezhaBias",
+    "OrthogonalRotation",
     "Pooler",
     "PositionEmbedding",
     "PositionWeighting",
     "PrefixMask",
     "QueryKeyNorm",
+    "QueryNorm",
     "RMSNorm",
+    "ReRoPE",
     "RotaryEmbedding",
+    "RotaryEmbedding2D",
     "ScaleOffset",
+    "SelfExtend",
     "ShawBias",
     "SinusoidalPositionEmbedding",
     "Softmax",
@@ -81,4 +123,6 @@ __all__ = [
     "ToeplitzWeighting",
     "TransformerLayer",
     "WindowMask",
+    "XPOS",
+    "YaRN",
 ]
