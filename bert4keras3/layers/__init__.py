@@ -60,6 +60,27 @@ from bert4keras3.layers.query_key_norm import (
     QueryNorm,
 )
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
+from bert4keras3.layers.rotary_frequencies import (
+    AdjustedBaseFrequency,
+    DynamicNTK,
+    LinearInterpolation,
+    NTKFixed,
+    NTKMixed,
+    NTKRoPE,
+    YaRN,
+)
+from bert4keras3.layers.rotary_general import (
+    ExponentialRotation,
+    OrthogonalRotation,
+    RotaryEmbedding2D,
+)
+from bert4keras3.layers.rotary_products import (
+    XPOS,
+    InvLeakyReRoPE,
+    LeakyReRoPE,
+    ReRoPE,
+    SelfExtend,
+)
 from bert4keras3.layers.structural_masks import (
     AttentionMask,
     BidirectionalMask,
@@ -72,6 +93,7 @@ from bert4keras3.layers.transformer_layer import TransformerLayer
 
 __all__ = [
     "AlternateLayers",
+    "AdjustedBaseFrequency",
     "AttentionMask",
     "AttentionNormalizer",
     "AttentionSchedule",
@@ -85,6 +107,7 @@ __all__ = [
     "CrossGatedAttentionUnit",
     "DepthScaledTruncatedNormal",
     "DotProductAttention",
+    "DynamicNTK",
     "EfficientGlobalPointer",
     "EntropyInvariantSoftmax",
     "EqualMeanBetaPositions",
@@ -99,11 +122,23 @@ __all__ = [
     "KeyNorm",
     "LambdaMask",
     "LocalMask",
+    "ExponentialRotation",
+    "FeedForward",
+    "GatedAttentionUnit",
+    "GlobalPointer",
+    "InvLeakyReRoPE",
+    "KeyNorm",
+    "LeakyReRoPE",
+    "LinearInterpolation",
     "MaskedAveragePooling",
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
     "MultiHeadAttention",
+    "NTKFixed",
+    "NTKMixed",
+    "NTKRoPE",
     "NezhaBias",
+    "OrthogonalRotation",
     "Pooler",
     "PositionBias",
     "PositionEmbedding",
@@ -115,8 +150,11 @@ __all__ = [
     "RMSNorm",
     "RandomPositions",
     "ReverseCausalMask",
+    "ReRoPE",
     "RotaryEmbedding",
+    "RotaryEmbedding2D",
     "ScaleOffset",
+    "SelfExtend",
     "ShawBias",
     "SinusoidalPositionEmbedding",
     "Softmax",
@@ -126,4 +164,6 @@ __all__ = [
     "TransformerLayer",
     "Uniform",
     "WindowMask",
+    "XPOS",
+    "YaRN",
 ]

@@ -86,7 +86,9 @@ class DotProductAttention(keras.layers.Layer):
         # Biases and positions must reach call() in their own precision.
         super().__init__(autocast=False, **kwargs)
         self.normalizer = attention_normalizer.get(normalizer)
-        self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get(
+            rotary_embedding, self.dtype_policy
+        )
         self.use_scale = use_scale
         self.dropout = dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)

@@ -64,6 +64,11 @@ class SpanScorer(keras.layers.Layer):
         dense.build(input_shape)
         return dense
 
+    def _build_positions(self, input_shape):
+        scheme = self.rotary_embedding
+        if scheme is not None and not scheme.built:
+            scheme.build((input_shape[0], 1, input_shape[1], self.head_dim))
+
     def scores(self, start, end, positions):
         """float32 `q_s k_e / sqrt(H)` from `(B, N, T, H)` starts and ends."""
         if self.rotary_embedding is None:
@@ -122,6 +127,7 @@ class GlobalPointer(SpanScorer):
     """
 
     def build(self, input_shape):
+        self._build_positions(input_shape)
         units = self.num_labels * self.head_dim
         self.start_dense = self._dense(units, "start_dense", input_shape)
         self.end_dense = self._dense(units, "end_dense", input_shape)
@@ -158,6 +164,7 @@ class EfficientGlobalPointer(SpanScorer):
     """
 
     def build(self, input_shape):
+        self._build_positions(input_shape)
         self.start_dense = self._dense(self.head_dim, "start_dense", input_shape)
         self.end_dense = self._dense(self.head_dim, "end_dense", input_shape)
         label_shape = (*input_shape[:-1], 2 * self.head_dim)

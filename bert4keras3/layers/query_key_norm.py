@@ -1,5 +1,7 @@
 """Norms of query and key: what takes the place of dividing the logits by `sqrt(H)`."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -30,74 +32,95 @@ class QueryKeyNorm:
         return cls(**config)
 
 
-def unit(x):
-    """`x / |x|` over the last axis in float32; a zero vector stays zero."""
+def unit_vectors(x):
+    """`x / |x|` over the last axis in float32; zeros stay zeros."""
     x = ops.cast(x, "float32")
-    squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(squares, 1e-12))
+    # Small enough to change no number, large enough for finite slopes at zero.
+    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-10)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class QueryNorm(QueryKeyNorm):
-    """QNA: the query has length one. `l_ij = (q_i / |q_i|) k_j`.
+    """QNA: `q / |q| . k`, without a division by `sqrt(H)`.
 
-    There is no division by `sqrt(H)`. Padding is hidden afterwards and counts nowhere.
+    Shapes and dtypes stay; the norm is taken in float32, and a zero vector stays zero.
+    Padding is hidden after the product. Cost: one pass over the query.
+
     Source: https://kexue.fm/archives/9859.
+
+    Example:
+
+    >>> query = np.array([[[[3.0, 4.0]]]], "float32")
+    >>> np.asarray(QueryNorm()(query, query, 1.0)[0]).round(4).tolist()
+    [[[[0.6000000238418579, 0.800000011920929]]]]
     """
 
     def __call__(self, query, key, num_keys):
-        return ops.cast(unit(query), query.dtype), key
+        return ops.cast(unit_vectors(query), query.dtype), key
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class KeyNorm(QueryKeyNorm):
-    """KNA: the keys have length one. `l_ij = q_i (k_j / |k_j|)`.
+    """KNA: `q . k / |k|`, without a division by `sqrt(H)`.
 
-    There is no division by `sqrt(H)`. With rotary positions a model trained so goes on
-    at several times its length; without positions it does not. Source:
-    https://kexue.fm/archives/9859.
+    Shapes and dtypes stay; the norm is taken in float32, and a zero vector stays zero.
+    Padding is hidden after the product. Cost: one pass over the key. It helps a model
+    with RoPE to read longer texts than in training; without positions it does not.
+
+    Source: https://kexue.fm/archives/9859.
+
+    Example:
+
+    >>> key = np.array([[[[3.0, 4.0]]]], "float32")
+    >>> np.asarray(KeyNorm()(key, key, 1.0)[1]).round(4).tolist()
+    [[[[0.6000000238418579, 0.800000011920929]]]]
     """
 
     def __call__(self, query, key, num_keys):
-        return query, ops.cast(unit(key), key.dtype)
+        return query, ops.cast(unit_vectors(key), key.dtype)
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
 class CosineNorm(QueryKeyNorm):
-    """CosA: `l_ij = 4 ln(n) cos(q_i, k_j)`.
+    """CosA: `4 ln(n) cos(q, k)`, without a division by `sqrt(H)`.
 
-    Source: https://kexue.fm/archives/9859, which takes half the length of training for
-    `n`, or the number of keys that the row can see.
+    `n` is `length`, or, with `length=None`, the number of keys that the row can see,
+    so that padding does not count. Shapes and dtypes stay; norms and logarithm are
+    float32, and a zero vector stays zero. Cost: one pass over query and key.
+
+    Source: https://kexue.fm/archives/9859 (half the length of training, or the visible
+    keys of a causal row).
 
     Args:
-        length: `n`, above 1; `None` for the number of visible keys of each row, at
-            least 2, padding not counted.
+        length: `n`, above 1; or `None`.
 
     Raises:
-        ValueError: a length of at most 1.
+        ValueError: `length` not above 1.
 
     Example:
 
-    >>> ones = np.ones((1, 1, 1, 4), "float32")
-    >>> query, key = CosineNorm(length=256)(ones, ones, 1.0)
-    >>> round(float(np.sum(np.asarray(query) * np.asarray(key))), 2)  # 4 ln(256)
-    22.18
+    >>> key = np.array([[[[3.0, 4.0]]]], "float32")
+    >>> query, key = CosineNorm(length=256)(key, key, 1.0)
+    >>> bool(np.allclose(np.sum(query * key), 4 * np.log(256)))
+    True
     """
 
     def __init__(self, length=256):
-        if length is not None and length <= 1:
+        if length is not None and not length > 1:
             raise ValueError(
-                f"`length` must be above 1, since its logarithm is the scale, or None "
-                f"for the visible keys of each row. Received {length}."
+                "`length` must be above 1, as 4 ln(length) multiplies the cosines, or "
+                f"None for the number of visible keys. Received {length}."
             )
         self.length = length
 
     def __call__(self, query, key, num_keys):
-        if self.length is not None:
-            num_keys = float(self.length)
-        scale = 4.0 * ops.log(ops.maximum(ops.cast(num_keys, "float32"), 2.0))
-        scaled = ops.cast(unit(query) * scale, query.dtype)
-        return scaled, ops.cast(unit(key), key.dtype)
+        if self.length is None:
+            num_keys = ops.cast(num_keys, "float32")
+            scale = 4.0 * ops.log(ops.maximum(num_keys, 1.0))
+        else:
+            scale = 4.0 * math.log(self.length)
+        new_query = ops.cast(unit_vectors(query) * scale, query.dtype)
+        return new_query, ops.cast(unit_vectors(key), key.dtype)
 
     def get_config(self):
         return {"length": self.length}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from bert4keras3.naming import resolve, serialize_scheme
+from bert4keras3.naming import resolve_scheme, serialize_scheme
 from bert4keras3.ops import (
     inverse_frequencies,
     rotate_half_split,
@@ -25,6 +25,8 @@ class RotaryEmbedding(keras.layers.Layer):
 
     A variant overrides `frequencies` (interpolation, NTK, YaRN) or `scores` (schemes
     that need more than one product, such as ReRoPE); attention layers call `scores`.
+    `needs_causal_mask` says that a variant is right only where no key follows its
+    query.
 
     Args:
         max_wavelength: base of the frequencies.
@@ -50,6 +52,7 @@ class RotaryEmbedding(keras.layers.Layer):
 
     # Whether a model has one for all its layers, or one in each.
     shared_by_layers = True
+    needs_causal_mask = False
 
     def __init__(self, max_wavelength=10000.0, interleaved=True, **kwargs):
         # Float positions must not be cast to the compute dtype on the way in.
@@ -68,9 +71,17 @@ class RotaryEmbedding(keras.layers.Layer):
 
     def rotate(self, x, positions=None):
         """Rotate `x` of shape `(B, ..., L, dim)` by its positions."""
+        positions = self.positions_of(x, positions)
+        return self.turn(x, rotation_angles(positions, self.frequencies(x.shape[-1])))
+
+    def positions_of(self, x, positions=None):
+        """float32 positions of `x`, counted from 0 if none are given."""
         if positions is None:
-            positions = ops.arange(ops.shape(x)[-2], dtype="float32")
-        angles = rotation_angles(positions, self.frequencies(x.shape[-1]))
+            return ops.arange(ops.shape(x)[-2], dtype="float32")
+        return ops.cast(positions, "float32")
+
+    def turn(self, x, angles):
+        """Rotate `x`, `(B, ..., L, dim)`, by `(L, dim / 2)` or `(B, L, dim / 2)`."""
         if len(angles.shape) == 3:
             # (B, L, dim/2) -> (B, 1, ..., L, dim/2): one angle for all heads.
             for _ in range(len(x.shape) - 3):
@@ -98,14 +109,20 @@ class RotaryEmbedding(keras.layers.Layer):
         }
 
 
+# Every module of variants adds its own names; `layers/__init__.py` imports them all.
 ROTARY_EMBEDDINGS = {"rope": RotaryEmbedding}
 
 
-def get(identifier):
+def get(identifier, dtype=None):
     """Return a rotary embedding for a name, a config or an instance; `None` is NoPE."""
-    if identifier is None:
-        return None
-    return resolve(identifier, ROTARY_EMBEDDINGS, "rotary embedding", RotaryEmbedding)
+    return resolve_scheme(
+        identifier,
+        ROTARY_EMBEDDINGS,
+        "rotary embedding",
+        RotaryEmbedding,
+        dtype=dtype,
+        name="rotary_embedding",
+    )
 
 
 def serialize(rotary_embedding):

@@ -49,7 +49,7 @@ class AttentionPlan:
         self.num_layers = num_layers
         self.schedule = attention_schedule.get(attention)
         self.normalizer = attention_normalizer.get(normalizer)
-        self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get(rotary_embedding, dtype)
         self.position_bias = position_biases.get(position_bias, dtype)
         self.position_weighting = position_weightings.get(position_weighting, dtype)
         self.query_key_norm = query_key_norms.get(query_key_norm)

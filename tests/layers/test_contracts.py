@@ -52,6 +52,7 @@ from bert4keras3.layers.position_sampler import (
 )
 from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
+from bert4keras3.layers.rotary_general import RotaryEmbedding2D
 from bert4keras3.layers.transformer_layer import TransformerLayer
 
 # Lengths are 7 and 5 (see contract.LENGTHS); the last row of every mask is all
@@ -170,6 +171,10 @@ ROWS = {
     RotaryEmbedding: (
         {"max_wavelength": 500.0, "interleaved": False},
         {"x": X, "positions": POSITIONS},
+    ),
+    RotaryEmbedding2D: (
+        {"max_wavelength": 500.0},
+        {"x": X, "positions": np.stack([POSITIONS, POSITIONS % 4], axis=-1)},
     ),
     TransformerLayer: (
         {

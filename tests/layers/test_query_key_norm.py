@@ -1,108 +1,88 @@
-"""Norms of query and key against their formulas, and where they have no direction."""
+"""Norms of query and key, against their formulas."""
 
-import keras
 import numpy as np
+import position_properties as properties
 import pytest
+import reference_positions as reference
 from contract import to_numpy
 from gradients import gradient
+from keras import ops
 
 from bert4keras3.layers import query_key_norm
 from bert4keras3.layers.attention import DotProductAttention
-from bert4keras3.layers.attention_normalizer import EntropyInvariantSoftmax
-from bert4keras3.layers.query_key_norm import QUERY_KEY_NORMS, CosineNorm
+from bert4keras3.layers.query_key_norm import CosineNorm, KeyNorm, QueryNorm
 
-RNG = np.random.default_rng(0)
-B, N, T, S, H = 2, 3, 4, 6, 8
-QUERY, KEY = (RNG.normal(size=(B, N, n, H)).astype("float32") for n in (T, S))
-MASK = np.arange(S) < np.array([6, 4])[:, None, None, None]
-
-
-def length(x):
-    return np.sqrt((x.astype("float64") ** 2).sum(-1))
-
-
-def formula(name, visible=1.0):
-    products = np.einsum("bnth,bnsh->bnts", QUERY.astype("float64"), KEY)
-    rows, columns = length(QUERY)[..., None], length(KEY)[:, :, None]
-    return {
-        "query_norm": products / rows,
-        "key_norm": products / columns,
-        "cosine": 4 * np.log(256) * products / rows / columns,
-        "cosine of the row": 4 * np.log(visible) * products / rows / columns,
-    }[name]
+normal = properties.normal
+NORMS = {
+    "query_norm": (QueryNorm(), lambda q, k, n: reference.query_norm(q, k, n)),
+    "key_norm": (KeyNorm(), lambda q, k, n: reference.key_norm(q, k, n)),
+    "cosine": (CosineNorm(20), lambda q, k, n: reference.cosine(q, k, n, 20)),
+    "cosine_of_visible_keys": (
+        CosineNorm(None),
+        lambda q, k, n: reference.cosine(q, k, n, None),
+    ),
+}
 
 
-NORMS = {name: name for name in QUERY_KEY_NORMS}
-NORMS["cosine of the row"] = CosineNorm(length=None)
+@pytest.fixture(params=NORMS)
+def norm(request):
+    return NORMS[request.param]
 
 
-@pytest.mark.parametrize("name", NORMS)
-def test_against_the_formula(name):
-    core = DotProductAttention(query_key_norm=NORMS[name])
-    _, logits, weights = core(
-        QUERY, KEY, KEY, attention_mask=MASK, return_logits=True, return_weights=True
-    )
-    expected = formula(name, np.array([6.0, 4.0])[:, None, None, None])
-    np.testing.assert_allclose(to_numpy(logits), expected, atol=1e-5, rtol=1e-5)
-    shares = np.exp(expected - expected.max(-1, keepdims=True)) * MASK
-    shares /= shares.sum(-1, keepdims=True)
-    np.testing.assert_allclose(to_numpy(weights), shares, atol=1e-5)
+def test_in_both_attention_layers(norm):
+    norm, logit = norm
+    counts = properties.VISIBLE.sum(-1)
+
+    def logits(query, key, w, scale):
+        result = np.empty((*query.shape[:-1], key.shape[-2]))
+        for b, h, t, s in np.ndindex(result.shape):
+            result[b, h, t, s] = logit(query[b, h, t], key[b, h, s], counts[b])
+        return result
+
+    properties.check_in_attention(logits, query_key_norm=norm)
 
 
-def test_it_goes_with_log_n():
-    """KNA-logn of the source: the norm, then the normalizer's temperature."""
-    core = DotProductAttention(
-        EntropyInvariantSoftmax(512, 1), query_key_norm="key_norm"
-    )
-    _, weights = core(QUERY, KEY, KEY, return_weights=True)
-    logits = formula("key_norm") * np.log(S) / np.log(512)
-    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.testing.assert_allclose(to_numpy(weights), expected, atol=1e-5)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision(norm, dtype):
+    query, key = (ops.cast(normal(1, 2, 5, 8, seed=s), dtype) for s in (0, 1))
+    exact = norm[0](ops.cast(query, "float32"), ops.cast(key, "float32"), 5.0)
+    # Rounded once, on the way out.
+    bound = {"bfloat16": 2**-8, "float16": 2**-11}[dtype]
+    for given, expected in zip(norm[0](query, key, 5.0), exact, strict=True):
+        assert given.dtype == query.dtype
+        np.testing.assert_allclose(to_numpy(given), to_numpy(expected), rtol=bound)
 
 
-@pytest.mark.parametrize("name", QUERY_KEY_NORMS)
-def test_positions_come_after_the_norm(name):
-    core = DotProductAttention(rotary_embedding="rope", query_key_norm=name)
-    at = {"query_positions": np.zeros(T), "key_positions": np.zeros(S)}
-    rotated = core(QUERY, KEY, KEY, **at)
-    plain = DotProductAttention(query_key_norm=name)(QUERY, KEY, KEY)
-    np.testing.assert_allclose(to_numpy(rotated), to_numpy(plain), atol=1e-5)
+def test_zero_vectors_have_finite_slopes(norm):
+    attention = DotProductAttention(query_key_norm=norm[0])
+    x = normal(1, 2, 4, 6)
+    x[0, :, 1] = 0
+    output = to_numpy(attention(x, x, x))
+    assert np.all(np.isfinite(output))
+    (slope,) = gradient(lambda x: attention(x, x, x), x)
+    assert np.all(np.isfinite(slope))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", QUERY_KEY_NORMS)
-def test_low_precision_follows_float32(name, policy):
-    expected = to_numpy(DotProductAttention(query_key_norm=name)(QUERY, KEY, KEY))
-    core = DotProductAttention(query_key_norm=name, dtype=policy)
-    error = np.abs(to_numpy(core(QUERY, KEY, KEY)) - expected).max()
-    # The logits of the cosine reach 22, of which bfloat16 keeps 2**-9 * 22.
-    assert error <= {"mixed_bfloat16": 2**-4, "mixed_float16": 2**-7}[policy]
+def test_the_length_of_a_normed_vector_does_not_matter():
+    query, key = normal(1, 1, 3, 8), normal(1, 1, 4, 8, seed=1)
+    for norm, factors in (
+        (QueryNorm(), (50.0, 1.0)),
+        (KeyNorm(), (1.0, 50.0)),
+        (CosineNorm(), (50.0, 0.02)),
+    ):
+        attention = DotProductAttention(query_key_norm=norm)
+        expected = to_numpy(attention(query, key, key))
+        given = to_numpy(attention(query * factors[0], key * factors[1], key))
+        np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", QUERY_KEY_NORMS)
-def test_a_zero_vector_has_no_direction_and_no_nan(name):
-    core = DotProductAttention(query_key_norm=name)
-    query, key = QUERY.copy(), KEY.copy()
-    query[0], key[0] = 0, 0
-    assert np.all(np.isfinite(to_numpy(core(query, key, key))))
-    for slope in gradient(lambda q, k: core(q, k, k), query, key):
-        assert np.all(np.isfinite(slope))
-
-
-def test_names_configs_and_instances():
-    for name, kind in QUERY_KEY_NORMS.items():
-        norm = query_key_norm.get(name)
-        assert type(norm) is kind
+def test_names_configs_and_refusals():
+    assert set(query_key_norm.QUERY_KEY_NORMS) == {"query_norm", "key_norm", "cosine"}
+    for norm, _ in NORMS.values():
         again = query_key_norm.get(query_key_norm.serialize(norm))
-        assert type(again) is kind and again.get_config() == norm.get_config()
-    assert query_key_norm.get(None) is query_key_norm.serialize(None) is None
+        assert type(again) is type(norm) and again.get_config() == norm.get_config()
+    assert query_key_norm.get("cosine").length == 256
+    with pytest.raises(ValueError, match="`length` must be above 1.*Received 1"):
+        CosineNorm(1)
     with pytest.raises(ValueError, match="Did you mean 'cosine'"):
         query_key_norm.get("cosin")
-    with pytest.raises(TypeError, match="query-key norm"):
-        query_key_norm.get(keras.layers.Dense(2))
-
-
-@pytest.mark.parametrize("length", [0, 1, -5])
-def test_a_length_without_a_logarithm_is_refused(length):
-    with pytest.raises(ValueError, match=f"above 1.*Received {length}"):
-        CosineNorm(length)

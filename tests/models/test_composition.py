@@ -58,7 +58,7 @@ IDS[1, 7:] = 0
 
 def test_there_is_something_in_every_family():
     assert all(FAMILIES.values())
-    assert len(CHOICES) > 20
+    assert len(CHOICES) > 30
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -94,6 +94,7 @@ def test_schemes_stack():
         16,
         32,
         attention="hwfa",
+        rotary_embedding="leaky_rerope",
         position_bias="t5_causal",
         position_weighting="urpe",
         query_key_norm="key_norm",
@@ -135,6 +136,12 @@ def test_a_rotary_embedding_that_needs_a_causal_mask():
             BACKBONES["gau"](rotary_embedding=Growing(), attention=attention)
 
 
+def test_xpos_is_refused_where_it_diverges():
+    for attention in ("bidirectional", "prefix"):
+        with pytest.raises(ValueError, match="XPOS grows without bound.*causal"):
+            BACKBONES["gau"](rotary_embedding="xpos", attention=attention)
+
+
 def test_positions_from_two_sides_are_refused():
     with pytest.raises(ValueError, match="either sampled by the model or given"):
         BACKBONES["gau"](position_sampler="random_positions", use_position_ids=True)
@@ -150,7 +157,7 @@ def test_a_table_of_positions_has_an_end():
 def test_unknown_names_suggest_the_near_one():
     for family, name, near in (
         ("attention", "hfwa", "hwfa"),
-        ("rotary_embedding", "rop", "rope"),
+        ("rotary_embedding", "yarm", "yarn"),
         ("position_bias", "shawn", "shaw"),
         ("position_weighting", "urp", "urpe"),
         ("query_key_norm", "keynorm", "key_norm"),
