@@ -26,6 +26,8 @@ from bert4keras3.layers.gated_attention_unit import (
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
+from bert4keras3.layers.linear_attention import LinearAttention
+from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -60,9 +62,11 @@ __all__ = [
     "FeedForward",
     "GatedAttentionUnit",
     "GlobalPointer",
+    "LinearAttention",
     "MaskedAveragePooling",
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
+    "MixedChunkAttentionUnit",
     "MultiHeadAttention",
     "NezhaBias",
     "Pooler",
