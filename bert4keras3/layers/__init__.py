@@ -32,6 +32,8 @@ from bert4keras3.layers.gated_attention_unit import (
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
+from bert4keras3.layers.linear_attention import LinearAttention
+from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -130,9 +132,11 @@ __all__ = [
     "KeyNorm",
     "LeakyReRoPE",
     "LinearInterpolation",
+    "LinearAttention",
     "MaskedAveragePooling",
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
+    "MixedChunkAttentionUnit",
     "MultiHeadAttention",
     "NTKFixed",
     "NTKMixed",

@@ -15,22 +15,28 @@ class ScaleOffset(keras.layers.Layer):
     (https://arxiv.org/abs/2202.10447, section 3).
 
     Args:
-        use_scale: learn `scale`, initialised to one.
+        use_scale: learn `scale`.
         use_offset: learn `offset`, initialised to zero.
+        scale_initializer: initializer of `scale`.
 
     Call arguments:
         x: tensor of shape `(..., dim)`.
     """
 
-    def __init__(self, use_scale=True, use_offset=True, **kwargs):
+    def __init__(
+        self, use_scale=True, use_offset=True, scale_initializer="ones", **kwargs
+    ):
         super().__init__(**kwargs)
         self.use_scale = use_scale
         self.use_offset = use_offset
+        self.scale_initializer = keras.initializers.get(scale_initializer)
 
     def build(self, input_shape):
         dim = input_shape[-1]
         if self.use_scale:
-            self.scale = self.add_weight(name="scale", shape=(dim,), initializer="ones")
+            self.scale = self.add_weight(
+                name="scale", shape=(dim,), initializer=self.scale_initializer
+            )
         if self.use_offset:
             self.offset = self.add_weight(
                 name="offset", shape=(dim,), initializer="zeros"
@@ -51,6 +57,7 @@ class ScaleOffset(keras.layers.Layer):
             **super().get_config(),
             "use_scale": self.use_scale,
             "use_offset": self.use_offset,
+            "scale_initializer": keras.initializers.serialize(self.scale_initializer),
         }
 
 

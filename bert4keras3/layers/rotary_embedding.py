@@ -125,6 +125,22 @@ def get(identifier, dtype=None):
     )
 
 
+def get_rotation(identifier):
+    """`get`, for layers that rotate queries and keys and take other products.
+
+    Raises:
+        ValueError: a scheme that overrides `scores`.
+    """
+    scheme = get(identifier)
+    if scheme is not None and type(scheme).scores is not RotaryEmbedding.scores:
+        raise ValueError(
+            f"{type(scheme).__name__} computes the scores of queries and keys itself, "
+            "but linear attention never forms them: it sums keys times values first. "
+            "Use a scheme that only rotates, such as 'rope'."
+        )
+    return scheme
+
+
 def serialize(rotary_embedding):
     """Config of a rotary embedding that `get` reads back."""
     return serialize_scheme(rotary_embedding)

@@ -32,6 +32,8 @@ from bert4keras3.layers.gated_attention_unit import (
     GatedAttentionUnit,
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
+from bert4keras3.layers.linear_attention import LinearAttention
+from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -133,6 +135,14 @@ ROWS = {
         {"x": X, **SELF_ATTENTION, "positions": POSITIONS},
     ),
     CrossGatedAttentionUnit: (GAU, {"query": X, **CROSS_ATTENTION}),
+    LinearAttention: (
+        {"num_heads": 3, "causal": True, "chunk_size": 3},
+        {"x": X, "padding_mask": padding(T), "positions": POSITIONS},
+    ),
+    MixedChunkAttentionUnit: (
+        {**GAU, "chunk_size": 3, "causal": True},
+        {"x": X, "padding_mask": padding(T), "positions": POSITIONS},
+    ),
     MultiHeadAttention: (
         {
             "num_heads": 2,

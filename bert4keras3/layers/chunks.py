@@ -1,0 +1,66 @@
+"""Rows cut into chunks, and sums over the chunks before each one."""
+
+from keras import ops
+
+
+def real_places(padding_mask, x):
+    """Boolean `(B, T, 1)`, true where there is a token.
+
+    Args:
+        padding_mask: `(B, T)`, true or 1 where there is a token; `None` for all.
+        x: `(B, T, D)`.
+
+    Raises:
+        ValueError: the mask has another rank.
+    """
+    if padding_mask is None:
+        return ops.ones((*ops.shape(x)[:2], 1), dtype="bool")
+    if len(padding_mask.shape) != 2:
+        raise ValueError(
+            "`padding_mask` must have shape (B, T), true where there is a token. "
+            f"Received shape {tuple(padding_mask.shape)}."
+        )
+    return ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
+
+
+def into_chunks(x, size):
+    """`(B, ..., T, H)` to `(B, ..., chunks, size, H)`, with zeros after the last place.
+
+    Args:
+        x: tensor of rank 3 or 4.
+        size: positive integer. Chunks are never longer than a known `T`.
+
+    Returns:
+        Tensor of one rank more; `chunks` is `T / size` rounded up.
+    """
+    *outer, length, dim = ops.shape(x)
+    if isinstance(length, int):
+        size = max(min(size, length), 1)
+    count = (length + size - 1) // size
+    surplus = count * size - length
+    if not isinstance(surplus, int) or surplus > 0:
+        zeros = ops.zeros((*outer, surplus, dim), dtype=x.dtype)
+        x = ops.concatenate([x, zeros], axis=-2)
+    return ops.reshape(x, (*outer, count, size, dim))
+
+
+def out_of_chunks(x, length):
+    """`(B, ..., chunks, size, H)` back to `(B, ..., T, H)`; undoes `into_chunks`."""
+    *outer, count, size, dim = ops.shape(x)
+    return ops.reshape(x, (*outer, count * size, dim))[..., :length, :]
+
+
+def sum_of_earlier(x, axis):
+    """Sum over the places before each one; zero for the first.
+
+    Nothing is subtracted, so that not even a rounding error comes from what follows.
+
+    Args:
+        x: tensor.
+        axis: the axis of the chunks, counted from the end (negative).
+    """
+    shape = list(ops.shape(x))
+    shape[axis] = 1
+    before = (Ellipsis, slice(None, -1), *(slice(None),) * (-axis - 1))
+    sums = ops.cumsum(x, axis=len(shape) + axis)[before]
+    return ops.concatenate([ops.zeros(shape, dtype=x.dtype), sums], axis=axis)
