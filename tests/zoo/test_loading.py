@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from contract import to_numpy
 
 import zoo
 from zoo.catalogue import UnknownModelError
@@ -409,3 +410,25 @@ class TestOwnFormats:
                 zoo.load("roformer-v2-small", weights=tmp_path / "x.weights.h5")
         with pytest.raises(FileNotFoundError, match="no weights file"):
             zoo.load("roformer-v2-small", weights=tmp_path / "y.weights.h5")
+
+
+def test_released_weights_take_schemes_of_other_models():
+    """What no release holds keeps its start: URPE changes nothing, T5 is random."""
+    token_ids = np.random.default_rng(0).integers(700, 9000, (2, 40))
+    plain = zoo.load("gau-alpha-tiny")
+    expected = to_numpy(plain({"token_ids": token_ids}))
+    urpe = zoo.load("gau-alpha-tiny", position_weighting="urpe")
+    given = to_numpy(urpe({"token_ids": token_ids}))
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    for name, change in (("t5", 1e-3), ("shaw", 1e-3)):
+        model = zoo.load("gau-alpha-tiny", position_bias=name)
+        assert model.scheme_weights
+        for weight in model.weights:
+            assert np.abs(to_numpy(weight.value)).max() > 0, weight.path
+        changed = to_numpy(model({"token_ids": token_ids}))
+        assert np.abs(changed - expected).max() > change
+    # Within the reach that a scheme leaves alone, it changes nothing.
+    same = zoo.load("gau-alpha-tiny", rotary_embedding="rerope")
+    np.testing.assert_allclose(
+        to_numpy(same({"token_ids": token_ids})), expected, atol=1e-4
+    )
