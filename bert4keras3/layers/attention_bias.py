@@ -40,6 +40,10 @@ class PositionBias(keras.layers.Layer):
     def build(self, query_shape, value_shape=None):
         self.built = True
 
+    def get_config(self):
+        # For schemes without arguments of their own: Keras's default would refuse.
+        return super().get_config()
+
     def bias(self, query, key_length, query_positions=None, key_positions=None):
         """What to add to the scaled logits.
 

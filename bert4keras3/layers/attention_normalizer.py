@@ -110,13 +110,34 @@ class SquaredReLU(AttentionNormalizer):
     """`a_ij = relu(l_ij)^2 / n_i`, with `n_i` the keys that row `i` can see.
 
     Source: FLASH, https://arxiv.org/abs/2202.10447, in the form of
-    https://kexue.fm/archives/8934. Padding does not count.
+    https://kexue.fm/archives/8934. Padding does not count. A model that was trained at
+    one length does better at others with that length as a constant:
+    https://kexue.fm/archives/9019.
+
+    Args:
+        length: a constant in place of `n_i`; `None` for the keys of each row.
+
+    Raises:
+        ValueError: `length` is not positive.
     """
 
+    def __init__(self, length=None):
+        if length is not None and length <= 0:
+            raise ValueError(
+                "`length` must be positive, or None for the visible keys of each row. "
+                f"Received {length}."
+            )
+        self.length = length
+
     def __call__(self, logits, num_keys):
-        return ops.square(ops.relu(logits)) / ops.maximum(num_keys, 1.0)
+        length = ops.maximum(num_keys, 1.0) if self.length is None else self.length
+        return ops.square(ops.relu(logits)) / length
+
+    def get_config(self):
+        return {"length": self.length}
 
 
+# The module of variants adds its own names; `layers/__init__.py` imports it.
 NORMALIZERS = {
     "softmax": Softmax,
     "entropy_invariant_softmax": EntropyInvariantSoftmax,

@@ -24,6 +24,10 @@ class PositionWeighting(keras.layers.Layer):
     def build(self, query_shape, value_shape=None):
         self.built = True
 
+    def get_config(self):
+        # For schemes without arguments of their own: Keras's default would refuse.
+        return super().get_config()
+
     def weigh(self, weights, query_positions=None, key_positions=None):
         """New weights of the shape of the old.
 

@@ -310,7 +310,9 @@ class DynamicNTK(RotaryEmbedding):
         """Rotate `x` with the base times `s`."""
         dim = x.shape[-1]
         exponent = base_exponent(dim, self.use_exact_exponent)
-        powers = (exponent * np.arange(0, dim, 2) / dim).astype("float32")
+        powers = ops.convert_to_tensor(
+            exponent * np.arange(0, dim, 2) / dim, dtype="float32"
+        )
         # (1,) -> (1, dim/2) or (B, 1) -> (B, 1, dim/2), as the angles.
         shrink = ops.exp(-ops.expand_dims(log_scale, -1) * powers)
         angles = rotation_angles(positions, self.frequencies(dim)) * shrink

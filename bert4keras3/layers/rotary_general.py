@@ -194,7 +194,7 @@ class ExponentialRotation(TrainedRotation):
         skew = half - ops.transpose(half)
         halves = [2.0**-j for j in range(FRACTION_BITS, -1, -1)]
         # A series for each, as squaring the smallest would square its rounding errors.
-        scales = np.array(halves, "float32")[:, None, None]
+        scales = ops.reshape(ops.convert_to_tensor(halves, "float32"), (-1, 1, 1))
         small = ops.expand_dims(skew, 0) * (scales / 16.0)
         identity = ops.eye(skew.shape[-1], dtype="float32")
         total = identity + small * 0.0

@@ -18,7 +18,10 @@ from bert4keras3.layers.attention_normalizer import (
 RNG = np.random.default_rng(5)
 
 
-@pytest.mark.parametrize("name", sorted(NORMALIZERS))
+NAMES = ("entropy_invariant_softmax", "softmax", "softmax_plus", "squared_relu")
+
+
+@pytest.mark.parametrize("name", NAMES)  # the others have a file of their own
 def test_weights_against_the_formulas(name):
     logits = RNG.normal(0, 3, size=(1, 2, 3, 20)).astype("float32")
     normalizer = attention_normalizer.get(name)
