@@ -22,9 +22,9 @@ class AttentionPlan:
     Args:
         num_layers, num_heads: of the backbone.
         attention: mask or schedule, see `attention_schedule`.
-        normalizer, rotary_embedding, position_bias, position_weighting,
-            query_key_norm, position_sampler: names, configs, instances or `None`, see
-            the modules of these names.
+        normalizer, rotary_embedding, position_bias: names, configs, instances or
+            `None`, see the modules of these names.
+        position_weighting, query_key_norm, position_sampler: likewise.
         use_position_ids: whether the caller brings the positions.
         dtype: dtype policy of schemes that are made from a name.
 

@@ -46,9 +46,9 @@ class BertBackbone(Backbone):
         attention: which query sees which key: `"bidirectional"`, `"causal"`,
             `"prefix"`, or another mask or schedule, see `attention_schedule`.
         normalizer: attention normalizer.
-        rotary_embedding, position_bias, position_weighting, query_key_norm,
-            position_sampler: further positions, beside the table's, by name, config or
-            instance; see the other backbones. `None` for none, as in BERT.
+        rotary_embedding, position_bias, position_weighting: further positions, beside
+            the table's, by name, config or instance; `None` for none, as in BERT.
+        query_key_norm, position_sampler: see the other backbones; `None` for none.
         pooler: `None`, or the activation of a pooler, `"tanh"` or `"linear"`; with a
             pooler the output is a dict of `hidden_states` and `pooled`.
         use_position_ids: take `position_ids` (whole numbers) as a fourth input.
