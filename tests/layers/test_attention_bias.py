@@ -300,7 +300,8 @@ def test_every_scheme_in_every_attention(name, kind):
     # Order matters now, which it does not without positions.
     order = np.array([2, 0, 1, 3, 4, 5, 6, 7, 8])
     shuffled = run(layer, x[:, order], mask)[:, np.argsort(order)]
-    assert np.abs(shuffled - before).max() > 1e-3
+    # Some add little here; what rounding changes is below 1e-6.
+    assert np.abs(shuffled - before).max() > 5e-5
 
     # Relative: a shift of all positions changes nothing.
     shifted = run(layer, x, mask, np.arange(9) + 1000)
