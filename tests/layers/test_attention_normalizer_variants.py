@@ -74,8 +74,8 @@ def test_against_the_formula(name):
     for b, h, t in np.ndindex(B, N, T):
         n = int(MASK[b].sum())
         expected[b, h, t, :n] = formula(logits[b, h, t, :n], n)
-    np.testing.assert_allclose(to_numpy(weights), expected, atol=1e-5)
-    np.testing.assert_allclose(to_numpy(output), expected @ VALUE, atol=1e-4)
+    np.testing.assert_allclose(to_numpy(weights), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(output), expected @ VALUE, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -110,7 +110,7 @@ def test_padding_changes_nothing_in_a_gated_attention_unit(name):
     other = np.where(real[..., None], x, 9.0).astype("float32")
     other = np.concatenate([other, np.ones((B, 6, 12), "float32")], axis=1)
     given = to_numpy(layer(other, padding_mask=np.pad(real, ((0, 0), (0, 6)))))
-    np.testing.assert_allclose(given[:, :S][real], expected[real], atol=1e-5)
+    np.testing.assert_allclose(given[:, :S][real], expected[real], rtol=1e-5, atol=1e-5)
 
 
 def test_configs():
