@@ -1,9 +1,9 @@
 """Normalizers: from attention logits to attention weights.
 
 A normalizer has two hooks. `temperature` gives a factor per query row that depends
-only on how many keys the row can see; the attention core multiplies it into the query
-(and into any added bias), before masking. `__call__` turns masked float32 logits into
-weights. A new normalizer is one class and one line in `NORMALIZERS`.
+only on how many keys the row can see; the attention core multiplies it into the
+logits, added biases among them, before masking. `__call__` turns masked float32 logits
+into weights. A new normalizer is one class and one line in `NORMALIZERS`.
 """
 
 import keras

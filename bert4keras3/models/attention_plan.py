@@ -1,7 +1,5 @@
 """The attention of every layer of a backbone, from the backbone's arguments."""
 
-import json
-
 from bert4keras3.layers import attention_bias as position_biases
 from bert4keras3.layers import attention_normalizer, attention_schedule
 from bert4keras3.layers import position_sampler as position_samplers
@@ -54,10 +52,14 @@ class AttentionPlan:
         self.position_weighting = position_weightings.get(position_weighting, dtype)
         self.query_key_norm = query_key_norms.get(query_key_norm)
         self.position_sampler = position_samplers.get(position_sampler)
-        self.masks = [
-            self.schedule.mask(layer, num_layers).for_heads(num_heads)
-            for layer in range(num_layers)
-        ]
+        # A schedule gives layers of the same mask the same instance; so do we.
+        by_instance = {}
+        self.masks = []
+        for layer in range(num_layers):
+            mask = self.schedule.mask(layer, num_layers)
+            if mask not in by_instance:
+                by_instance[mask] = mask.for_heads(num_heads)
+            self.masks.append(by_instance[mask])
         self.rotary_embeddings = [
             self.schedule.rotary_embedding(
                 layer, num_layers, _for_layer(self.rotary_embedding, layer)
@@ -74,8 +76,9 @@ class AttentionPlan:
 
     def _check(self, layer):
         rotary_embedding, mask = self.rotary_embeddings[layer], self.masks[layer]
-        needs = getattr(rotary_embedding, "needs_causal_mask", False)
-        if needs and not mask.is_causal:
+        if rotary_embedding is None or mask.is_causal:
+            return
+        if rotary_embedding.needs_causal_mask:
             raise ValueError(
                 f"{type(rotary_embedding).__name__} grows without bound for keys after "
                 "the query, so it works under a causal mask alone. Received "
@@ -104,20 +107,20 @@ class AttentionPlan:
             inputs: the symbolic inputs of the backbone by name.
         """
         padding_mask, segment_ids = inputs["padding_mask"], inputs["segment_ids"]
+        # A layer with a window knows it; what is left is the padding.
+        padding_alone = BidirectionalMask()
         computed = {}
         positions = inputs.get("position_ids")
         arguments = []
         for layer, mask in enumerate(self.masks):
             if isinstance(mask, LocalMask):
-                # The layer knows its window; what is left is the padding.
-                mask = BidirectionalMask()
-            key = _key(mask)
-            if key not in computed:
-                computed[key] = mask(padding_mask, segment_ids)
+                mask = padding_alone
+            if mask not in computed:
+                computed[mask] = mask(padding_mask, segment_ids)
             sampler = self.position_sampler
             if sampler is not None and (layer == 0 or sampler.per_layer):
                 positions = sampler(padding_mask)
-            arguments.append({"attention_mask": computed[key], "positions": positions})
+            arguments.append({"attention_mask": computed[mask], "positions": positions})
         return arguments
 
     def get_config(self):
@@ -133,12 +136,6 @@ class AttentionPlan:
             "query_key_norm": query_key_norms.serialize(self.query_key_norm),
             "position_sampler": position_samplers.serialize(self.position_sampler),
         }
-
-
-def _key(mask):
-    """Masks of equal keys are equal, so that each is computed once."""
-    config = {k: v for k, v in mask.get_config().items() if k != "name"}
-    return type(mask).__name__, json.dumps(config, sort_keys=True, default=str)
 
 
 def _for_layer(scheme, layer):
