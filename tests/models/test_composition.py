@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from contract import to_numpy
+from gradients import compiled
 from keras import ops
 
 from bert4keras3.layers import (
@@ -69,20 +70,22 @@ def test_every_scheme_by_name(kind, family, name):
             BACKBONES[kind](attention=name)
         return
     model = BACKBONES[kind](**{**NEEDS.get(name, {}), family: name})
-    expected = to_numpy(model({"token_ids": IDS}))
+    run = compiled(model)
+    expected = to_numpy(run({"token_ids": IDS}))
     assert np.all(np.isfinite(expected))
     # Padding content and padded length change no real position.
     segments = np.zeros((2, 15), "int32")
     longer = np.full((2, 15), 29, "int32")
     longer[:, :11] = np.where(IDS == 0, 29, IDS)
     mask = np.pad((IDS != 0).astype("int32"), ((0, 0), (0, 4)))
-    given = model({"token_ids": longer, "segment_ids": segments, "padding_mask": mask})
+    given = run({"token_ids": longer, "segment_ids": segments, "padding_mask": mask})
     real = IDS != 0
     np.testing.assert_allclose(to_numpy(given)[:, :11][real], expected[real], atol=2e-5)
     # The config, through JSON, builds the same model.
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
     again.set_weights(model.get_weights())
-    np.testing.assert_array_equal(to_numpy(again({"token_ids": IDS})), expected)
+    after = to_numpy(compiled(again)({"token_ids": IDS}))
+    np.testing.assert_array_equal(after, expected)
 
 
 def test_schemes_stack():
@@ -100,8 +103,8 @@ def test_schemes_stack():
         query_key_norm="key_norm",
         normalizer=EntropyInvariantSoftmax(64, 1),
     )
-    compiled = keras.backend.backend() != "torch"
-    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=compiled)
+    on_xla = keras.backend.backend() != "torch"
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=on_xla)
     targets = np.random.normal(size=(2, 11, 16))
     losses = [model.train_on_batch({"token_ids": IDS}, targets) for _ in range(20)]
     assert np.all(np.isfinite(losses)) and losses[-1] < losses[0]
