@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Other files of `claims` are what its scripts share.
-SHARED = {"chomsky_tasks", "report"}
+SHARED = {"chomsky_tasks", "language_model", "markov_text", "report"}
 EXAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("[!_]*.py") if path.stem not in SHARED
 )
@@ -35,7 +35,7 @@ def run(path, *arguments, cwd):
 def test_there_are_examples():
     names = {path.stem for path in EXAMPLES}
     assert {"demo", "fill_in_the_blank", "sentence_embedding", "pretrain_mlm"} <= names
-    assert {"random_positions", "attention_rank"} <= names
+    assert {"random_positions", "attention_rank", "position_probe"} <= names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
