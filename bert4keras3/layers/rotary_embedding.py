@@ -66,7 +66,7 @@ class RotaryEmbedding(keras.layers.Layer):
         self.built = True
 
     def frequencies(self, dim):
-        """float32 array `(dim / 2,)` of radians per position."""
+        """float64 array `(dim / 2,)` of radians per position."""
         return inverse_frequencies(dim, self.max_wavelength)
 
     def rotate(self, x, positions=None):
