@@ -26,7 +26,8 @@ class RotaryEmbedding(keras.layers.Layer):
     A variant overrides `frequencies` (interpolation, NTK, YaRN) or `scores` (schemes
     that need more than one product, such as ReRoPE); attention layers call `scores`.
     `needs_causal_mask` says that a variant is right only where no key follows its
-    query.
+    query, and `follows_length` that its `scores` depend on the length of the row and
+    take the `largest_position` of it, where they see a block only.
 
     Args:
         max_wavelength: base of the frequencies.
@@ -53,6 +54,7 @@ class RotaryEmbedding(keras.layers.Layer):
     # Whether a model has one for all its layers, or one in each.
     shared_by_layers = True
     needs_causal_mask = False
+    follows_length = False
 
     def __init__(self, max_wavelength=10000.0, interleaved=True, **kwargs):
         # Float positions must not be cast to the compute dtype on the way in.

@@ -268,10 +268,12 @@ class DynamicNTK(RotaryEmbedding):
 
     `s = max(train_length, p + 1) / train_length`, with `p` the largest position of the
     row, queries and keys together, and the base of the frequencies times `s`, see
-    `NTKRoPE`. Beyond `train_length` logits depend on more than the distance: on `s`.
-    Padding at the end of a row counts as part of its length; give `positions` to avoid
-    that. Cost is that of `RotaryEmbedding`. Keys that were rotated and cached at one
-    length are wrong at a longer one: cache them unrotated.
+    `NTKRoPE`. Up to `train_length` logits depend on the distance alone. Beyond it they
+    are not shift invariant: moving all positions moves `p` and with it `s`. In window
+    attention, too, `p` is that of the whole row. Padding at the end of a row counts as
+    part of its length; give `positions` to avoid that. Cost is that of
+    `RotaryEmbedding`. Keys that were rotated and cached at one length are wrong at a
+    longer one: cache them unrotated.
 
     Sources: https://kexue.fm/archives/9948 (dynamic scaling);
     https://arxiv.org/abs/2309.00071, section 3.4.
@@ -291,6 +293,8 @@ class DynamicNTK(RotaryEmbedding):
     >>> bool(np.allclose(DynamicNTK(512)(x), RotaryEmbedding()(x)))
     True
     """
+
+    follows_length = True
 
     def __init__(self, train_length=512, use_exact_exponent=False, **kwargs):
         super().__init__(**kwargs)
@@ -321,10 +325,20 @@ class DynamicNTK(RotaryEmbedding):
         positions = self.positions_of(x, positions)
         return self.rotate_scaled(x, positions, self.log_scale(positions))
 
-    def scores(self, query, key, query_positions=None, key_positions=None):
+    def scores(
+        self,
+        query,
+        key,
+        query_positions=None,
+        key_positions=None,
+        largest_position=None,
+    ):
         query_positions = self.positions_of(query, query_positions)
         key_positions = self.positions_of(key, key_positions)
-        log_scale = self.log_scale(query_positions, key_positions)
+        seen = (query_positions, key_positions)
+        log_scale = self.log_scale(
+            *(seen if largest_position is None else [largest_position])
+        )
         query = self.rotate_scaled(query, query_positions, log_scale)
         key = self.rotate_scaled(key, key_positions, log_scale)
         return ops.matmul(query, ops.swapaxes(key, -1, -2))
