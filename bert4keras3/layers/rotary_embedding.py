@@ -127,13 +127,13 @@ def get(identifier, dtype=None):
     )
 
 
-def get_rotation(identifier):
+def get_rotation(identifier, dtype=None):
     """`get`, for layers that rotate queries and keys and take other products.
 
     Raises:
         ValueError: a scheme that overrides `scores`.
     """
-    scheme = get(identifier)
+    scheme = get(identifier, dtype)
     if scheme is not None and type(scheme).scores is not RotaryEmbedding.scores:
         raise ValueError(
             f"{type(scheme).__name__} computes the scores of queries and keys itself, "
