@@ -17,8 +17,8 @@ def test_inverse_frequencies_are_the_powers_of_the_base():
     for dim, base in ((2, 10000.0), (6, 10000.0), (64, 500.0)):
         given = ops.inverse_frequencies(dim, base)
         expected = [base ** (-2 * i / dim) for i in range(dim // 2)]
-        assert given.dtype == np.float32
-        np.testing.assert_allclose(given, expected, rtol=1e-7)
+        assert given.dtype == np.float64
+        np.testing.assert_allclose(given, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dim", [7, 1, 0, -2])
@@ -32,15 +32,39 @@ def test_angles_are_float32_for_any_positions(dtype):
     positions = np.array([0, 3, 4095], dtype)
     frequencies = ops.inverse_frequencies(8)
     angles = ops.rotation_angles(positions, frequencies)
-    expected = positions[:, None].astype("float64") * frequencies
     assert angles.dtype == ops.rotation_angles(np.zeros(1, "float32"), [1.0]).dtype
-    np.testing.assert_allclose(to_numpy(angles), expected, rtol=2e-7)
+    expected = positions[:, None].astype("float64") * frequencies
+    assert turned_by(angles, expected) < 1e-6
+
+
+def turned_by(angles, expected):
+    """The largest difference, whole turns left out."""
+    turns = (to_numpy(angles).astype("float64") - expected) / (2 * np.pi)
+    return 2 * np.pi * np.abs(turns - np.round(turns)).max()
 
 
 def test_angles_of_fractional_and_negative_positions():
-    angles = ops.rotation_angles(np.array([[-1.5, 0.25]], "float32"), [1.0, 0.1])
-    expected = [[[-1.5, -0.15], [0.25, 0.025]]]
-    np.testing.assert_allclose(to_numpy(angles), expected, rtol=1e-6)
+    positions = np.array([[-1.5, 0.25], [-4095.0, 4095.125]], "float32")
+    for frequencies in ([1.0, 0.1], [0.3, 2.7, 9.0]):
+        angles = ops.rotation_angles(positions, frequencies)
+        expected = positions[..., None].astype("float64") * frequencies
+        assert turned_by(angles, expected) < 2e-6
+    near = ops.rotation_angles(np.array([-1.5, 0.25], "float32"), [1.0, 0.1])
+    expected = [[-1.5, -0.15], [0.25, 0.025]]
+    np.testing.assert_allclose(to_numpy(near), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [10000.0, 500000.0, 100.0])
+def test_angles_of_far_positions(base):
+    """Float32 products would be off by 5e-4 at 16383, and by 0.03 at 2 ** 20."""
+    positions = np.array([255, 256, 16000, 16383, 32767, 2**20 - 1])
+    frequencies = base ** (-np.arange(64) / 64)
+    angles = ops.rotation_angles(positions, frequencies)
+    assert turned_by(angles, positions[:, None] * frequencies) < 2e-6
+    vectors = to_numpy(ops.sinusoidal_embedding(positions, 128, base))
+    exact = positions[:, None] * frequencies
+    exact = np.stack([np.sin(exact), np.cos(exact)], axis=-1).reshape(-1, 128)
+    np.testing.assert_allclose(vectors, exact, atol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (2, 5, 6), (2, 3, 5, 8)])

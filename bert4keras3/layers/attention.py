@@ -156,6 +156,7 @@ class DotProductAttention(keras.layers.Layer):
             attention_mask,
             query_positions,
             key_positions,
+            self.rotary_embedding is not None and self.rotary_embedding.follows_length,
         )
 
     def attend(
@@ -170,8 +171,13 @@ class DotProductAttention(keras.layers.Layer):
         return_logits=False,
         return_weights=False,
         training=None,
+        **of_row,
     ):
-        """Full attention over the keys given, without the window; see `call`."""
+        """Full attention over the keys given, without the window; see `call`.
+
+        `of_row` is what a rotary embedding that follows the length must know of the
+        row, where the keys are a block of it.
+        """
         num_keys = count_visible_keys(attention_mask, ops.shape(key)[-2])
         temperature = self.normalizer.temperature(num_keys)
         if self.query_key_norm is not None:
@@ -180,7 +186,7 @@ class DotProductAttention(keras.layers.Layer):
             # Before the product, which float16 could not hold otherwise.
             query = query * (1.0 / math.sqrt(query.shape[-1]))
 
-        logits = self.scores(query, key, query_positions, key_positions)
+        logits = self.scores(query, key, query_positions, key_positions, **of_row)
         logits = ops.cast(logits, "float32")
         if self.position_bias is not None:
             logits = logits + self.position_bias.bias(
@@ -222,10 +228,12 @@ class DotProductAttention(keras.layers.Layer):
         if self.rotary_embedding is not None:
             self.rotary_embedding.frequencies(key_dim)
 
-    def scores(self, query, key, query_positions, key_positions):
+    def scores(self, query, key, query_positions, key_positions, **of_row):
         if self.rotary_embedding is None:
             return ops.matmul(query, ops.swapaxes(key, -1, -2))
-        return self.rotary_embedding.scores(query, key, query_positions, key_positions)
+        return self.rotary_embedding.scores(
+            query, key, query_positions, key_positions, **of_row
+        )
 
     def compute_output_spec(
         self,

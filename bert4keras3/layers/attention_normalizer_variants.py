@@ -16,8 +16,10 @@ from bert4keras3.layers.attention_normalizer import (
 )
 from bert4keras3.ops import log_length_scale
 
-# Keep 0 / 0 out of rows in which nothing has weight, and their gradients in float16.
-TINY, SMALL = 1e-30, 1e-8
+# Added to sums of squares: no 0 / 0 in rows in which nothing has weight. The root of
+# each bounds the slope near 0, and the square of each, which a derivative divides by,
+# is a normal float32 number.
+TINY, SMALL = 1e-12, 1e-6
 # Beyond it exp() and the sums over a row would leave float32.
 LARGEST_LOGIT = 60.0
 
@@ -101,7 +103,16 @@ class NormalizedSquaredReLU(AttentionNormalizer):
     """`a_ij = relu(l_ij)^2 / sum_j relu(l_ij)^2`; a row of negative logits gives zeros.
 
     Rows sum to one at every length, which `relu^2 / n` does not do. No temperature can
-    sharpen it: the factor cancels. Source: https://kexue.fm/archives/9019.
+    sharpen it: the factor cancels. The sum has 1e-12 added, which holds the slope below
+    2e6; where all logits of a row are below 1e-6, its sum falls to zero. Hidden keys
+    have weight 0, so padding needs no care. Cost: two sums over the keys, and no
+    exponentials. Source: https://kexue.fm/archives/9019.
+
+    Example:
+
+    >>> logits = np.array([[[[1.0, -2.0, 1.0, 0.0]]]], "float32")
+    >>> float(NormalizedSquaredReLU()(logits, 4.0)[0, 0, 0, 0])
+    0.5
     """
 
     def __call__(self, logits, num_keys):
@@ -133,7 +144,16 @@ class L2Normalized(AttentionNormalizer):
 class SwishL2(AttentionNormalizer):
     """`a_ij = swish(l_ij) / sqrt(sum_j swish(l_ij)^2)`; weights may be negative.
 
+    The rows have length one and do not sum to one. The sum has 1e-6 added, which holds
+    the slope below 1200; where all logits of a row are below 1e-3, its length falls to
+    zero. Hidden keys have weight 0, so padding needs no care. Cost: that of softmax.
     Source: https://kexue.fm/archives/9105.
+
+    Example:
+
+    >>> weights = SwishL2()(np.ones((1, 1, 1, 4), "float32"), 4.0)
+    >>> round(float(weights[0, 0, 0, 0]), 3)
+    0.5
     """
 
     def __call__(self, logits, num_keys):
@@ -155,6 +175,11 @@ class Exponential(AttentionNormalizer):
 
     Raises:
         ValueError: `length` is not positive.
+
+    Example:
+
+    >>> float(Exponential()(np.zeros((1, 1, 1, 4), "float32"), 4.0)[0, 0, 0, 0])
+    0.25
     """
 
     def __init__(self, length=None):
@@ -178,8 +203,15 @@ class Laplace(AttentionNormalizer):
     """`a_ij = (1 + erf((l_ij - sqrt(1/2)) sqrt(2 pi))) / 2`, a smooth form of relu^2.
 
     The distribution function of a normal variable of mean `sqrt(1/2)` and variance
-    `1 / (4 pi)`. Each weight is between 0 and 1, rows do not sum to one. Source: Mega,
+    `1 / (4 pi)`. Each weight is between 0 and 1, rows do not sum to one. Hidden keys
+    have weight 0, so padding needs no care. Cost: one `erf` per pair. Source: Mega,
     https://arxiv.org/abs/2209.10655.
+
+    Example:
+
+    >>> logits = np.full((1, 1, 1, 4), 0.5**0.5, "float32")
+    >>> float(Laplace()(logits, 4.0)[0, 0, 0, 0])
+    0.5
     """
 
     def __call__(self, logits, num_keys):

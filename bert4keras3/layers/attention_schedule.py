@@ -285,7 +285,8 @@ class HWFA2(AttentionSchedule):
     def rotary_embedding(self, layer, num_layers, default):
         if self.full_rotary_embedding is None or not self.is_full(layer, num_layers):
             return default
-        return rotary_embeddings.get(self.full_rotary_embedding)
+        dtype = None if default is None else default.dtype_policy
+        return rotary_embeddings.get(self.full_rotary_embedding, dtype)
 
     def get_config(self):
         rotary = self.full_rotary_embedding

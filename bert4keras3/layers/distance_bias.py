@@ -92,23 +92,49 @@ class ALiBi(DistanceBias):
         return {**super().get_config(), "bidirectional": self.bidirectional}
 
 
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class Between(keras.constraints.Constraint):
+    """Brings a weight back between two bounds after each step of an optimizer.
+
+    Args:
+        least, largest: the bounds.
+
+    Example:
+
+    >>> float(Between(0.0, 2.0)(np.float32(5.0)))
+    2.0
+    """
+
+    def __init__(self, least, largest):
+        self.least = least
+        self.largest = largest
+
+    def __call__(self, w):
+        return ops.clip(w, self.least, self.largest)
+
+    def get_config(self):
+        return {"least": self.least, "largest": self.largest}
+
+
 class KERPLE(DistanceBias):
     """Base class of the kernels of KERPLE: positive parameters for each head.
 
     Like the official code, and unlike equation 1 of the paper, the kernel is added
     after the division by `sqrt(H)`. Parameters are held at 0.01 or more, exponents at 2
-    or less. Source: https://arxiv.org/abs/2205.09921. One for all layers of a model.
+    or less, by a constraint, which optimizers apply, and again where they are used.
+    Source: https://arxiv.org/abs/2205.09921. One for all layers of a model.
     """
 
     # Parameter -> the upper end of its uniform initial values, and its largest value.
     parameters: dict = {}
 
     def build(self, query_shape, value_shape=None):
-        for name, (spread, _) in self.parameters.items():
+        for name, (spread, largest) in self.parameters.items():
             weight = self.add_weight(
                 name=name,
                 shape=(query_shape[1],),
                 initializer=keras.initializers.RandomUniform(LEAST, spread),
+                constraint=Between(LEAST, largest),
                 autocast=False,
             )
             setattr(self, name, weight)
@@ -152,7 +178,18 @@ class KERPLEPower(KERPLE):
 class KERPLELog(KERPLE):
     """KERPLE's logarithmic kernel: `l_ij = s q_i k_j - r_1 ln(1 + r_2 |i - j|)`.
 
-    The best of the paper at lengths beyond the training. See `KERPLE`.
+    The best of the paper at lengths beyond the training. `r_1` and `r_2` are at least
+    0.01. Padding and cost as in `DistanceBias`; sources in `KERPLE`.
+
+    Args:
+        **kwargs: of a Keras layer, such as `name` and `dtype`.
+
+    Example:
+
+    >>> kerple = KERPLELog()
+    >>> kerple.build((None, 8, None, 4))
+    >>> tuple(kerple.bias(np.ones((1, 8, 3, 4), "float32"), 5).shape)
+    (8, 3, 5)
     """
 
     parameters = {"factor": (2.0, 1e9), "rate": (1.0, 1e9)}
@@ -166,7 +203,18 @@ class KERPLELog(KERPLE):
 class KERPLELog3(KERPLE):
     """KERPLE of three parameters: `l_ij = s q_i k_j - r_1 ln(1 + r_2 |i-j| ** r_3)`.
 
-    `0 < r_3 <= 2`; with `r_3 = 1` it is `KERPLELog`. See `KERPLE`.
+    `0 < r_3 <= 2`; with `r_3 = 1` it is `KERPLELog`. All three are at least 0.01.
+    Padding and cost as in `DistanceBias`; sources in `KERPLE`.
+
+    Args:
+        **kwargs: of a Keras layer, such as `name` and `dtype`.
+
+    Example:
+
+    >>> kerple = KERPLELog3()
+    >>> kerple.build((None, 8, None, 4))
+    >>> tuple(kerple.bias(np.ones((1, 8, 3, 4), "float32"), 5).shape)
+    (8, 3, 5)
     """
 
     parameters = {"factor": (2.0, 1e9), "rate": (1.0, 1e9), "exponent": (2.0, 2.0)}

@@ -46,7 +46,9 @@ class SpanScorer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.head_dim = head_dim
-        self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get(
+            rotary_embedding, self.dtype_policy
+        )
         if self.rotary_embedding is not None:
             self.rotary_embedding.frequencies(head_dim)  # refuses odd sizes
         self.exclude_reversed = exclude_reversed

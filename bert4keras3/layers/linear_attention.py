@@ -104,7 +104,9 @@ class LinearAttention(keras.layers.Layer):
         self.feature_map = feature_map
         self.causal = causal
         self.chunk_size = chunk_size
-        self.rotary_embedding = rotary_embeddings.get_rotation(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get_rotation(
+            rotary_embedding, self.dtype_policy
+        )
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 

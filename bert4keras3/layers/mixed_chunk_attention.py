@@ -106,7 +106,9 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
         self.chunk_size = chunk_size
         self.causal = causal
         self.activation = keras.activations.get(activation)
-        self.rotary_embedding = rotary_embeddings.get_rotation(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get_rotation(
+            rotary_embedding, self.dtype_policy
+        )
         self.use_bias = use_bias
         self.dropout = dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)

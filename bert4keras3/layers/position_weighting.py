@@ -52,11 +52,13 @@ class ToeplitzWeighting(PositionWeighting):
     products. Hidden keys keep weight 0, so padding needs no care.
 
     Sources: https://arxiv.org/abs/2205.13401, https://kexue.fm/archives/9105. The
-    official code keeps one table for all layers: give one instance to all of them.
+    official code keeps one table for all layers, and so do backbones; attention layers
+    share what is given to them as one instance.
 
     Args:
         max_distance: largest distance that is told apart.
         share_heads: one factor for all heads instead of one each.
+        share_layers: one table for all layers of a backbone instead of one each.
 
     Raises:
         ValueError: `max_distance` below 1.
@@ -70,7 +72,9 @@ class ToeplitzWeighting(PositionWeighting):
     True
     """
 
-    def __init__(self, max_distance=128, share_heads=False, **kwargs):
+    def __init__(
+        self, max_distance=128, share_heads=False, share_layers=True, **kwargs
+    ):
         super().__init__(**kwargs)
         if max_distance < 1:
             raise ValueError(
@@ -78,6 +82,7 @@ class ToeplitzWeighting(PositionWeighting):
             )
         self.max_distance = max_distance
         self.share_heads = share_heads
+        self.shared_by_layers = share_layers
 
     def build(self, query_shape, value_shape=None):
         self.factors = self.add_weight(
@@ -106,6 +111,7 @@ class ToeplitzWeighting(PositionWeighting):
             **super().get_config(),
             "max_distance": self.max_distance,
             "share_heads": self.share_heads,
+            "share_layers": self.shared_by_layers,
         }
 
 

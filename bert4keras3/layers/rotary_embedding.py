@@ -26,7 +26,8 @@ class RotaryEmbedding(keras.layers.Layer):
     A variant overrides `frequencies` (interpolation, NTK, YaRN) or `scores` (schemes
     that need more than one product, such as ReRoPE); attention layers call `scores`.
     `needs_causal_mask` says that a variant is right only where no key follows its
-    query.
+    query, and `follows_length` that its `scores` depend on the length of the row and
+    take the `largest_position` of it, where they see a block only.
 
     Args:
         max_wavelength: base of the frequencies.
@@ -53,6 +54,7 @@ class RotaryEmbedding(keras.layers.Layer):
     # Whether a model has one for all its layers, or one in each.
     shared_by_layers = True
     needs_causal_mask = False
+    follows_length = False
 
     def __init__(self, max_wavelength=10000.0, interleaved=True, **kwargs):
         # Float positions must not be cast to the compute dtype on the way in.
@@ -66,7 +68,7 @@ class RotaryEmbedding(keras.layers.Layer):
         self.built = True
 
     def frequencies(self, dim):
-        """float32 array `(dim / 2,)` of radians per position."""
+        """float64 array `(dim / 2,)` of radians per position."""
         return inverse_frequencies(dim, self.max_wavelength)
 
     def rotate(self, x, positions=None):
@@ -125,13 +127,13 @@ def get(identifier, dtype=None):
     )
 
 
-def get_rotation(identifier):
+def get_rotation(identifier, dtype=None):
     """`get`, for layers that rotate queries and keys and take other products.
 
     Raises:
         ValueError: a scheme that overrides `scores`.
     """
-    scheme = get(identifier)
+    scheme = get(identifier, dtype)
     if scheme is not None and type(scheme).scores is not RotaryEmbedding.scores:
         raise ValueError(
             f"{type(scheme).__name__} computes the scores of queries and keys itself, "

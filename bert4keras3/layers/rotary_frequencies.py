@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
-from bert4keras3.ops import rotation_angles
 
 
 def check_at_least(value, minimum, name, meaning):
@@ -68,11 +67,11 @@ class LinearInterpolation(ScaledRotaryEmbedding):
     Example:
 
     >>> LinearInterpolation(4.0).frequencies(4).tolist()
-    [0.25, 0.0024999999441206455]
+    [0.25, 0.0025]
     """
 
     def frequencies(self, dim):
-        return super().frequencies(dim) / np.float32(self.scaling_factor)
+        return super().frequencies(dim) / self.scaling_factor
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -99,7 +98,7 @@ class NTKRoPE(ScaledRotaryEmbedding):
     Example:
 
     >>> NTKRoPE(4.0, max_wavelength=25.0).frequencies(4).round(4).tolist()
-    [1.0, 0.10000000149011612]
+    [1.0, 0.1]
     """
 
     def __init__(self, scaling_factor=8.0, use_exact_exponent=False, **kwargs):
@@ -110,7 +109,7 @@ class NTKRoPE(ScaledRotaryEmbedding):
         plain = super().frequencies(dim)
         exponent = base_exponent(dim, self.use_exact_exponent)
         powers = -exponent * np.arange(0, dim, 2) / dim
-        return (plain * self.scaling_factor**powers).astype("float32")
+        return plain * self.scaling_factor**powers
 
     def get_config(self):
         return {**super().get_config(), "use_exact_exponent": self.use_exact_exponent}
@@ -147,13 +146,13 @@ class NTKFixed(ScaledRotaryEmbedding):
     Example:
 
     >>> NTKFixed(4.0).frequencies(4).tolist()
-    [0.5, 0.0024999999441206455]
+    [0.5, 0.0025]
     """
 
     def frequencies(self, dim):
         powers = -np.arange(2, dim + 2, 2) / dim
         plain = super().frequencies(dim)
-        return (plain * self.scaling_factor**powers).astype("float32")
+        return plain * self.scaling_factor**powers
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -177,7 +176,7 @@ class NTKMixed(ScaledRotaryEmbedding):
     Example:
 
     >>> NTKMixed(4.0, exponent=1.0).frequencies(4).tolist()
-    [0.5, 0.0024999999441206455]
+    [0.5, 0.0025]
     """
 
     def __init__(self, scaling_factor=8.0, exponent=0.625, **kwargs):
@@ -188,7 +187,7 @@ class NTKMixed(ScaledRotaryEmbedding):
     def frequencies(self, dim):
         shares = (np.arange(1, dim // 2 + 1) / (dim / 2)) ** self.exponent
         plain = super().frequencies(dim)
-        return (plain * self.scaling_factor**-shares).astype("float32")
+        return plain * self.scaling_factor**-shares
 
     def get_config(self):
         return {**super().get_config(), "exponent": self.exponent}
@@ -220,7 +219,7 @@ class YaRN(ScaledRotaryEmbedding):
     Example:
 
     >>> YaRN(4.0, train_length=512).frequencies(4).tolist()
-    [1.0, 0.0024999999441206455]
+    [1.0, 0.0025]
     """
 
     def __init__(
@@ -244,12 +243,11 @@ class YaRN(ScaledRotaryEmbedding):
         self.slow_turns = slow_turns
 
     def frequencies(self, dim):
-        plain = super().frequencies(dim).astype("float64")
+        plain = super().frequencies(dim)
         turns = plain * self.train_length / (2 * math.pi)
         kept = (turns - self.slow_turns) / (self.fast_turns - self.slow_turns)
         kept = np.clip(kept, 0.0, 1.0)
-        scaled = plain * (kept + (1.0 - kept) / self.scaling_factor)
-        return scaled.astype("float32")
+        return plain * (kept + (1.0 - kept) / self.scaling_factor)
 
     def scores(self, query, key, query_positions=None, key_positions=None):
         query = query * (1.0 + 0.1 * math.log(self.scaling_factor)) ** 2
@@ -270,10 +268,12 @@ class DynamicNTK(RotaryEmbedding):
 
     `s = max(train_length, p + 1) / train_length`, with `p` the largest position of the
     row, queries and keys together, and the base of the frequencies times `s`, see
-    `NTKRoPE`. Beyond `train_length` logits depend on more than the distance: on `s`.
-    Padding at the end of a row counts as part of its length; give `positions` to avoid
-    that. Cost is that of `RotaryEmbedding`. Keys that were rotated and cached at one
-    length are wrong at a longer one: cache them unrotated.
+    `NTKRoPE`. Up to `train_length` logits depend on the distance alone. Beyond it they
+    are not shift invariant: moving all positions moves `p` and with it `s`. In window
+    attention, too, `p` is that of the whole row. Padding at the end of a row counts as
+    part of its length; give `positions` to avoid that. Cost is that of
+    `RotaryEmbedding`. Keys that were rotated and cached at one length are wrong at a
+    longer one: cache them unrotated.
 
     Sources: https://kexue.fm/archives/9948 (dynamic scaling);
     https://arxiv.org/abs/2309.00071, section 3.4.
@@ -293,6 +293,8 @@ class DynamicNTK(RotaryEmbedding):
     >>> bool(np.allclose(DynamicNTK(512)(x), RotaryEmbedding()(x)))
     True
     """
+
+    follows_length = True
 
     def __init__(self, train_length=512, use_exact_exponent=False, **kwargs):
         super().__init__(**kwargs)
@@ -315,17 +317,28 @@ class DynamicNTK(RotaryEmbedding):
         )
         # (1,) -> (1, dim/2) or (B, 1) -> (B, 1, dim/2), as the angles.
         shrink = ops.exp(-ops.expand_dims(log_scale, -1) * powers)
-        angles = rotation_angles(positions, self.frequencies(dim)) * shrink
-        return self.turn(x, angles)
+        frequencies = ops.convert_to_tensor(self.frequencies(dim), dtype="float32")
+        # Frequencies that depend on the input: whole turns cannot be left out.
+        return self.turn(x, ops.expand_dims(positions, -1) * (frequencies * shrink))
 
     def rotate(self, x, positions=None):
         positions = self.positions_of(x, positions)
         return self.rotate_scaled(x, positions, self.log_scale(positions))
 
-    def scores(self, query, key, query_positions=None, key_positions=None):
+    def scores(
+        self,
+        query,
+        key,
+        query_positions=None,
+        key_positions=None,
+        largest_position=None,
+    ):
         query_positions = self.positions_of(query, query_positions)
         key_positions = self.positions_of(key, key_positions)
-        log_scale = self.log_scale(query_positions, key_positions)
+        seen = (query_positions, key_positions)
+        log_scale = self.log_scale(
+            *(seen if largest_position is None else [largest_position])
+        )
         query = self.rotate_scaled(query, query_positions, log_scale)
         key = self.rotate_scaled(key, key_positions, log_scale)
         return ops.matmul(query, ops.swapaxes(key, -1, -2))

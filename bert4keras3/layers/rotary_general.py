@@ -51,7 +51,7 @@ class RotaryEmbedding2D(RotaryEmbedding):
         self.width = width
 
     def frequencies(self, dim):
-        """float32 array `(dim / 4,)` of radians per step, the same for `x` and `y`."""
+        """float64 array `(dim / 4,)` of radians per step, the same for `x` and `y`."""
         if dim <= 0 or dim % 4:
             raise ValueError(
                 "Two-dimensional RoPE works on pairs of features, half of them for `x` "

@@ -6,7 +6,6 @@ from keras import ops
 
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
 from bert4keras3.layers.rotary_frequencies import check_at_least
-from bert4keras3.ops import rotation_angles
 
 # exp(40) = 2e17: the product of two such powers of XPOS is finite in float32.
 MAX_LOG_DECAY = 40.0
@@ -71,7 +70,8 @@ class XPOS(RotaryEmbedding):
         dim = x.shape[-1]
         zeta = (np.arange(0, dim, 2) / dim + self.gamma) / (1.0 + self.gamma)
         exponents = sign * (positions - centre) / self.scale_base
-        log_decay = rotation_angles(exponents, np.log(zeta).astype("float32"))
+        rates = ops.convert_to_tensor(np.log(zeta), dtype="float32")
+        log_decay = ops.expand_dims(exponents, -1) * rates
         decay = ops.exp(ops.clip(log_decay, -MAX_LOG_DECAY, MAX_LOG_DECAY))
         if self.interleaved:
             decay = ops.repeat(decay, 2, axis=-1)

@@ -70,7 +70,9 @@ class TransformerLayer(keras.layers.Layer):
         self.norm = norm
         self.epsilon = epsilon
         self.normalizer = attention_normalizer.get(normalizer)
-        self.rotary_embedding = rotary_embeddings.get(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get(
+            rotary_embedding, self.dtype_policy
+        )
         self.position_bias = position_biases.get(position_bias, self.dtype_policy)
         self.query_key_norm = query_key_norms.get(query_key_norm)
         self.position_weighting = position_weightings.get(

@@ -12,6 +12,7 @@ def attend_in_blocks(
     attention_mask=None,
     query_positions=None,
     key_positions=None,
+    with_largest_position=False,
 ):
     """What `attend` gives under a `LocalMask`, without the `T x T` matrix.
 
@@ -32,6 +33,8 @@ def attend_in_blocks(
         query, key, value: `(B, N, T, ...)`, of one length.
         attention_mask: boolean `(B, 1, 1, T)`, the padding mask, or `None`.
         query_positions, key_positions: `None`, `(T,)` or `(B, T)`.
+        with_largest_position: give `attend`, for blocks, the largest position of the
+            whole row as `largest_position`, float32 `(B * blocks, 1)`.
 
     Returns:
         `(B, N, T, E)`.
@@ -76,13 +79,21 @@ def attend_in_blocks(
     if mask.num_sinks:
         inside = blocks.with_sinks(inside, mask)
     inside = ops.logical_and(inside, ops.expand_dims(blocks.of_keys(real), (1, 2)))
+    query_positions = _by_row(query_positions, batch, length)
+    key_positions = _by_row(key_positions, batch, length)
+    options = {}
+    if with_largest_position:
+        options["largest_position"] = blocks.of_row(
+            ops.maximum(*(_largest(each) for each in (query_positions, key_positions)))
+        )
     context = attend(
         blocks.of_queries(query),
         blocks.of_keys(key),
         blocks.of_keys(value),
         inside,
-        blocks.of_queries(_by_row(query_positions, batch, length)),
-        blocks.of_keys(_by_row(key_positions, batch, length)),
+        blocks.of_queries(query_positions, edges=True),
+        blocks.of_keys(key_positions, edges=True),
+        **options,
     )
     return blocks.joined(context)
 
@@ -93,6 +104,10 @@ def _by_row(positions, batch, length):
     return ops.broadcast_to(ops.convert_to_tensor(positions), (batch, length))
 
 
+def _largest(positions):
+    return ops.max(ops.cast(positions, "float32"), axis=-1, keepdims=True)
+
+
 class _Blocks:
     """Cuts `(B, T)` and `(B, N, T, H)` tensors into blocks, which join the batch."""
 
@@ -101,16 +116,18 @@ class _Blocks:
         self.num_neighbours, self.num_sinks = num_neighbours, num_sinks
         self.count = (length + window - 1) // window
 
-    def of_queries(self, x):
-        """`(B * blocks, [N,] window, ...)`."""
-        return self._into_batch(self._cut(x, 0, 0))
+    def of_queries(self, x, edges=False):
+        """`(B * blocks, [N,] window, ...)`; see `of_keys` for `edges`."""
+        return self._into_batch(self._cut(x, 0, 0, edges))
 
-    def of_keys(self, x):
+    def of_keys(self, x, edges=False):
         """`(B * blocks, [N,] num_sinks + num_neighbours * window, ...)`.
 
-        Before the first and after the last block there are zeros.
+        Before the first and after the last place there are zeros, or, with `edges`, the
+        first and the last of `(B, T)` numbers: a position of 0 would be far away from
+        the last block, and XPOS looks at how far positions reach.
         """
-        cut = self._cut(x, 1, self.num_neighbours - 2)
+        cut = self._cut(x, 1, self.num_neighbours - 2, edges)
         axis = len(x.shape) - 2 if len(x.shape) > 2 else 1
         shifted = [
             cut[(slice(None),) * axis + (slice(first, first + self.count),)]
@@ -158,17 +175,25 @@ class _Blocks:
     def _other_axes(self, x):
         return ((x.shape[1],), (x.shape[3],)) if len(x.shape) == 4 else ((), ())
 
-    def _cut(self, x, before, after):
+    def of_row(self, x):
+        """`(B * blocks, 1)` from one number for each row, `(B, 1)`."""
+        return self._into_batch(
+            ops.broadcast_to(ops.expand_dims(x, 1), (self.batch, self.count, 1))
+        )
+
+    def _cut(self, x, before, after, edges):
         """`(B, [N,] blocks + before + after, window, ...)`."""
         outer, inner = self._other_axes(x)
 
-        def zeros(places):
+        def filled(places, edge):
+            if edges:
+                return ops.broadcast_to(edge, (self.batch, places))
             return ops.zeros((self.batch, *outer, places, *inner), dtype=x.dtype)
 
         count = self.count + before + after
         surplus = self.count * self.window - self.length
-        parts = [zeros(before * self.window)] if before else []
-        parts += [x, zeros(surplus + after * self.window)]
+        parts = [filled(before * self.window, x[:, :1])] if before else []
+        parts += [x, filled(surplus + after * self.window, x[:, -1:])]
         x = ops.concatenate(parts, axis=1 + len(outer))
         return ops.reshape(x, (self.batch, *outer, count, self.window, *inner))
 

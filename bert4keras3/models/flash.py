@@ -93,7 +93,7 @@ class FLASHBackbone(Backbone):
         initializer = keras.initializers.get(
             kernel_initializer or DepthScaledTruncatedNormal(num_layers, order=3)
         )
-        rope = rotary_embeddings.get(rotary_embedding)
+        rope = rotary_embeddings.get(rotary_embedding, dtype)
         shared = {
             "intermediate_dim": intermediate_dim,
             "key_dim": key_dim,

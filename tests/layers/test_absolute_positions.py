@@ -66,6 +66,15 @@ def test_golden_sinusoidal_function():
         np.testing.assert_allclose(given, stored[name], atol=1e-4)
 
 
+def test_far_sinusoidal_positions():
+    dim, positions = 16, np.array([16382.0, 16383.0, 16383.5])
+    layer = SinusoidalPositionEmbedding("replace")
+    given = to_numpy(layer(np.zeros((1, 3, dim), "float32"), positions))[0]
+    angles = positions[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
+    expected = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(3, dim)
+    np.testing.assert_allclose(given, expected, atol=2e-6)
+
+
 # --- hierarchy ------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from contract import to_numpy
 from gradients import gradient
+from keras import ops
 
 from bert4keras3.layers import attention_normalizer
 from bert4keras3.layers.attention import DotProductAttention
@@ -97,6 +98,37 @@ def test_empty_rows_and_extremes(name, policy):
             assert np.all(np.isfinite(slope)) and np.all(slope[0] == 0)
     _, huge = core(QUERY * 40, KEY * 40, VALUE, return_weights=True)
     assert np.all(np.isfinite(to_numpy(huge)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_slopes_at_every_size_of_the_logits(name):
+    """Finite, and of a bounded size near 0, also where nothing is positive."""
+    normalizer = attention_normalizer.get(CASES[name][0])
+    positive = np.random.default_rng(1).uniform(0.5, 1.0, S).astype("float32")
+    mixed = positive * np.where(np.arange(S) % 2, -1, 1).astype("float32")
+    sizes = np.float32([0.0, 1e-16, 1e-8, 1e-6, 1e-3, 1.0, 1e4])
+    rows = np.stack([positive, mixed, -positive])
+    logits = (sizes[:, None, None] * rows).reshape(1, 1, -1, S)
+
+    def weigh(logits):
+        return normalizer(logits, float(S))
+
+    weights = to_numpy(weigh(ops.convert_to_tensor(logits)))
+    slopes = gradient(weigh, logits)[0]
+    assert np.all(np.isfinite(weights)) and np.all(np.isfinite(slopes))
+    bounds = {"squared_relu_normalized": 2e6, "swish_l2": 1200}
+    assert np.abs(slopes).max() < bounds.get(name, np.inf)
+    if name == "squared_relu_normalized":
+        assert np.all(weights[0, 0, 2::3] == 0)  # nothing positive
+
+
+def test_what_is_added_to_the_sums_does_not_show():
+    logits = RNG.normal(size=(1, 1, 64, S))
+    tensor = ops.convert_to_tensor(logits.astype("float32"))
+    given = to_numpy(attention_normalizer.get("swish_l2")(tensor, float(S)))
+    swish = logits / (1 + np.exp(-logits))
+    expected = swish / np.sqrt((swish**2).sum(-1, keepdims=True))
+    np.testing.assert_allclose(given, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,9 +2,11 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 from contract import to_numpy
+from keras import ops
 
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.distance_bias import (
@@ -94,9 +96,8 @@ def test_far_positions_and_shifts(name):
     scheme, _, formula = CASES[name]
     rows = np.arange(T) + 16000.0
     given = to_numpy(scheme.bias(QUERY, S, rows, np.arange(S) + 16000.0))
-    # The angles of Sandwich are large numbers there, kept to 2**-10.
     near = expected(formula, np.arange(T), np.arange(S))
-    np.testing.assert_allclose(given, near, atol=1e-4 if name[0] != "s" else 0.1)
+    np.testing.assert_allclose(given, near, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -180,6 +181,20 @@ def test_parameters_are_held_at_their_bounds():
         expected(lambda h, d: -0.01 * d**2, np.arange(T), np.arange(S)),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("make", [KERPLEPower, KERPLELog, KERPLELog3])
+def test_a_large_step_ends_at_the_bounds(make):
+    """Beyond them a weight would have to come all the way back before it acts."""
+    kerple = make()
+    kerple.build(QUERY.shape)
+    weights = kerple.trainable_weights
+    for slope, ends in ((1.0, 0), (-1.0, 1)):
+        optimizer = keras.optimizers.SGD(1e12)
+        optimizer.apply([ops.full((N,), slope) for _ in weights], weights)
+        for weight in weights:
+            bounds = (0.01, make.parameters[weight.name][1])
+            np.testing.assert_allclose(to_numpy(weight), bounds[ends], rtol=1e-6)
 
 
 def test_one_head_and_no_head_are_told_apart():

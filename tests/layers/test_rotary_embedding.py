@@ -49,12 +49,22 @@ def test_against_the_papers_rotation(kind, shape):
 
 @pytest.mark.parametrize("length", [1, 16384])
 def test_any_length(length):
-    # A float32 angle near 16384 is off by up to 2**-11, half a unit in its last place,
-    # and by as much again for a rounded frequency.
     x = normal(1, length, 4)
     given = to_numpy(RotaryEmbedding()(x))
     expected = reference.rope(x)
-    assert np.abs(given - expected).max() <= 2**-9 * np.abs(x).max()
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_far_scores_are_those_of_near_ones(interleaved):
+    """At 16,383 as at 0: float32 products with the frequency would not be."""
+    rng = np.random.default_rng(2)
+    query, key = (rng.normal(size=(1, 1, n, 16)).astype("float32") for n in (4, 6))
+    rope = RotaryEmbedding(interleaved=interleaved)
+    at, keys_at = np.arange(4) + 16380, np.arange(6) + 16378
+    near = to_numpy(rope.scores(query, key, at - 16378, keys_at - 16378))
+    far = to_numpy(rope.scores(query, key, at, keys_at))
+    np.testing.assert_allclose(far, near, atol=2e-5)
 
 
 @pytest.mark.parametrize("interleaved", [True, False])

@@ -9,6 +9,8 @@ from gradients import gradient
 from bert4keras3.layers.attention_mask import LambdaMask, WindowMask
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+from bert4keras3.layers.rotary_frequencies import DynamicNTK
+from bert4keras3.layers.rotary_products import XPOS
 
 B, T, D = 2, 19, 12
 X = np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
@@ -77,6 +79,35 @@ def test_custom_positions_reach_the_blocks(mask):
     expected = full(X, attention_mask=mask(REAL), query_positions=positions)
     np.testing.assert_allclose(given, to_numpy(expected), atol=1e-5)
     assert np.abs(given - to_numpy(blocks(X, padding_mask=REAL))).max() > 1e-3
+
+
+ROW_SCHEMES = {
+    "dynamic_ntk": lambda: DynamicNTK(train_length=5),
+    "dynamic_ntk within": lambda: DynamicNTK(train_length=40),
+    # Decays by exp(40) from the positions below to 0.
+    "xpos": lambda: XPOS(scale_base=1),
+}
+
+
+@pytest.mark.parametrize("mask", [WindowMask(4), LambdaMask(4, 3)], ids=["window", "Λ"])
+@pytest.mark.parametrize("kind", ["none", "shared", "by row"])
+@pytest.mark.parametrize("scheme", ROW_SCHEMES)
+def test_blocks_know_the_whole_row(scheme, kind, mask):
+    """The scale of dynamic NTK is that of the row; the centre of XPOS cancels."""
+    if scheme == "xpos":
+        mask = WindowMask(4)  # a sink is too far away for such a decay
+    start = 400 if scheme == "xpos" else 40
+    shared = np.arange(T) + start
+    by_row = np.stack([np.arange(T), 2 * np.arange(T) + start])
+    positions = {"none": None, "shared": shared, "by row": by_row}[kind]
+    make = ROW_SCHEMES[scheme]
+    blocks = MultiHeadAttention(2, 6, window=mask, rotary_embedding=make())
+    full = MultiHeadAttention(2, 6, rotary_embedding=make())
+    blocks.build(X.shape), full.build(X.shape)
+    assign(full, randomize(blocks))
+    given = to_numpy(blocks(X, padding_mask=REAL, query_positions=positions))
+    expected = full(X, attention_mask=mask(REAL), query_positions=positions)
+    np.testing.assert_allclose(given, to_numpy(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("mask", [WindowMask(4), LambdaMask(4, 6)], ids=["window", "Λ"])

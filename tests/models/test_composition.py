@@ -1,6 +1,7 @@
 """Every scheme works in every backbone, by name; what cannot work says why."""
 
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -11,22 +12,27 @@ from keras import ops
 
 from bert4keras3.layers import (
     EntropyInvariantSoftmax,
+    GlobalPointer,
+    LinearAttention,
+    MixedChunkAttentionUnit,
     PositionBias,
     PositionWeighting,
     QueryKeyNorm,
     RotaryEmbedding,
+    TransformerLayer,
     WindowMask,
 )
 from bert4keras3.layers.attention_bias import POSITION_BIASES
 from bert4keras3.layers.attention_mask import ATTENTION_MASKS
 from bert4keras3.layers.attention_normalizer import NORMALIZERS
-from bert4keras3.layers.attention_schedule import ATTENTION_SCHEDULES
+from bert4keras3.layers.attention_schedule import ATTENTION_SCHEDULES, HWFA2
 from bert4keras3.layers.position_sampler import POSITION_SAMPLERS
 from bert4keras3.layers.position_weighting import POSITION_WEIGHTINGS
 from bert4keras3.layers.query_key_norm import QUERY_KEY_NORMS
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS
 from bert4keras3.models import (
     BertBackbone,
+    FLASHBackbone,
     GAUAlphaBackbone,
     RoFormerBackbone,
     RoFormerV2Backbone,
@@ -148,6 +154,57 @@ def test_xpos_is_refused_where_it_diverges():
     for attention in ("bidirectional", "prefix"):
         with pytest.raises(ValueError, match="XPOS grows without bound.*causal"):
             BACKBONES["gau"](rotary_embedding="xpos", attention=attention)
+
+
+TRAINED = dict(
+    rotary_embedding="exponential",
+    position_bias="kerple_log",
+    position_weighting="urpe",
+)
+OWNERS = {
+    **{kind: partial(make, **TRAINED) for kind, make in BACKBONES.items()},
+    "hwfa2": partial(
+        BACKBONES["v2"], attention=HWFA2(2, full_rotary_embedding="leaky_rerope")
+    ),
+    "flash": partial(
+        FLASHBackbone, 30, 2, 16, 32, 8, 4, rotary_embedding="exponential"
+    ),
+    "transformer": partial(TransformerLayer, 2, 16, **TRAINED),
+    "pointer": partial(GlobalPointer, 2, 8, rotary_embedding="exponential"),
+    "linear": partial(LinearAttention, 2, 8, rotary_embedding="exponential"),
+    "chunks": partial(MixedChunkAttentionUnit, 16, 8, rotary_embedding="exponential"),
+}
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "own"),
+    [
+        ("mixed_bfloat16", None),
+        ("mixed_bfloat16", "float32"),
+        ("float32", "bfloat16"),
+    ],
+)
+@pytest.mark.parametrize("kind", OWNERS)
+def test_schemes_follow_the_dtype_policy_of_their_owner(kind, everywhere, own):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(everywhere)
+    try:
+        owner = OWNERS[kind](dtype=own)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if not owner.built:
+        owner.build((None, 5, 16))
+    schemes = [
+        layer
+        for layer in owner._flatten_layers()
+        if isinstance(layer, RotaryEmbedding | PositionBias | PositionWeighting)
+    ]
+    assert schemes
+    for scheme in schemes:
+        assert scheme.dtype_policy.name == (own or everywhere), scheme
+        for weight in scheme.weights:
+            wanted = "bfloat16" if own == "bfloat16" else "float32"
+            assert keras.backend.standardize_dtype(weight.dtype) == wanted
 
 
 def test_positions_from_two_sides_are_refused():
