@@ -109,6 +109,7 @@ from bert4keras3.layers.structural_masks import (
     ReverseCausalMask,
 )
 from bert4keras3.layers.transformer_layer import TransformerLayer
+from bert4keras3.layers.transformer_xl import TransformerXLBias
 
 __all__ = [
     "ALiBi",
@@ -192,6 +193,7 @@ __all__ = [
     "T5Bias",
     "ToeplitzWeighting",
     "TransformerLayer",
+    "TransformerXLBias",
     "Uniform",
     "WindowMask",
     "XPOS",
