@@ -7,7 +7,7 @@ Claim: GAU-alpha is quicker than RoFormerV2 only above a length of 512, and need
     memory, the more so the longer the text.
 Command: python examples/claims/gau_speed.py --output docs/claims
     python examples/claims/gau_speed.py --smoke
-Hardware: one CPU core, about 4 minutes a run; needs JAX, for the compiler's figures.
+Hardware: one CPU core, about 3 minutes a run; needs JAX, for the compiler's figures.
 Score: ratios, gated units / RoFormerV2, of the medians of processor times that were
     taken in turn, and of the temporary memory that the compiled program asks for. XLA's
     attention kernel for CPUs is off, as its memory would not be counted. A "seed" is

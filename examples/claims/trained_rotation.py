@@ -6,7 +6,7 @@ Claim: in softmax attention the blocks of RoPE lose nothing against `exp(n B)`, 
     stand between the kernels and the rotation, and a general one may help.
 Command: python examples/claims/trained_rotation.py --output docs/claims
     python examples/claims/trained_rotation.py --smoke
-Hardware: one CPU core, about 20 seconds for each system, attention and seed.
+Hardware: one CPU core, 10 to 60 seconds for each system, attention and seed.
 Score: loss on fresh rows. A seed gives the same rows to all systems, so that their
     differences to RoPE are printed too.
 Source: https://kexue.fm/archives/9403
@@ -24,7 +24,16 @@ from bert4keras3.layers.rotary_general import OrthogonalRotation
 
 DIM, HEADS, ROWS, STEPS, POINTS = 16, 2, 16, 600, 6
 TURNED = "rope in a random basis"
-SYSTEMS = ("none", "rope", TURNED, "exponential", "orthogonal")
+TRAINED_ANGLES, SPREAD_ANGLES = "rope, trained angles", "rope, spread trained angles"
+SYSTEMS = (
+    "none",
+    "rope",
+    TURNED,
+    TRAINED_ANGLES,
+    SPREAD_ANGLES,
+    "exponential",
+    "orthogonal",
+)
 
 
 class TurnedRotaryEmbedding(RotaryEmbedding):
@@ -40,9 +49,30 @@ class TurnedRotaryEmbedding(RotaryEmbedding):
         return ops.matmul(turned, self.basis.T)
 
 
+class TrainedAnglesRotaryEmbedding(RotaryEmbedding):
+    """RoPE whose angles are weights: blocks, trained. They start as those of RoPE, or
+    spread over the half circle, as those of a random orthogonal matrix are."""
+
+    def __init__(self, spread=False, **kwargs):
+        super().__init__(**kwargs)
+        start = super().frequencies(DIM)
+        if spread:
+            start = np.random.uniform(0, np.pi, DIM // 2)
+        self.angles = self.add_weight(
+            name="angles",
+            shape=(DIM // 2,),
+            initializer=keras.initializers.Constant(start),
+        )
+
+    def frequencies(self, dim):
+        return self.angles
+
+
 def make_rotation(system):
     if system == "orthogonal":
         return OrthogonalRotation(num_reflections=DIM)
+    if system in (TRAINED_ANGLES, SPREAD_ANGLES):
+        return TrainedAnglesRotaryEmbedding(spread=system == SPREAD_ANGLES)
     if system == TURNED:
         return TurnedRotaryEmbedding()
     return None if system == "none" else system
