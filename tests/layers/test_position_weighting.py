@@ -8,6 +8,7 @@ import pytest
 import reference
 from contract import named_weights, randomize, to_numpy
 from gradients import gradient
+from keras import ops
 
 from bert4keras3.layers import position_weighting
 from bert4keras3.layers.attention import DotProductAttention
@@ -138,7 +139,7 @@ def test_the_gradient_reaches_every_factor_in_sight():
     def weigh_with(table):
         stand_in = Table()
         stand_in.factors = 1.0 * table  # a dense gradient on TensorFlow
-        return ToeplitzWeighting.weigh(stand_in, weights)
+        return ToeplitzWeighting.weigh(stand_in, ops.convert_to_tensor(weights))
 
     (slopes,) = gradient(weigh_with, to_numpy(urpe.factors))
     expected = np.zeros((2 * LIMIT + 1, 2))
