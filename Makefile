@@ -27,7 +27,9 @@ TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest
+# Two processes, which take some 3 GB each; JOBS=0 tests in one.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -40,7 +42,7 @@ help:
 demo: $(VENV)/.stamp-base
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py
 
-# Each pytest run is one backend in one process: Keras reads it at import.
+# Each pytest run is one backend: Keras reads it at import.
 test: test-tensorflow test-jax
 
 test-tensorflow: $(VENV)/.stamp-dev

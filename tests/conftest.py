@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 
 import random  # noqa: E402
 import sys  # noqa: E402
@@ -60,9 +62,20 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not elsewhere(item)]
 
 
+STATES = {}  # module name -> state of its generator `RNG` before the first test
+
+
 @pytest.fixture(autouse=True)
-def fixed_seeds():
-    """Start every test from the same random state; import no Keras for it."""
+def fixed_seeds(request):
+    """Start every test from the same random state; import no Keras for it.
+
+    The generator `RNG` that some modules have starts again as well, so that no test
+    depends on those that ran before it.
+    """
+    generator = getattr(request.module, "RNG", None)
+    if generator is not None:
+        bits = generator.bit_generator
+        bits.state = STATES.setdefault(request.module.__name__, bits.state)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(20260101)
     else:

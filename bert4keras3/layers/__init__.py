@@ -110,6 +110,7 @@ from bert4keras3.layers.structural_masks import (
     ReverseCausalMask,
 )
 from bert4keras3.layers.transformer_layer import TransformerLayer
+from bert4keras3.layers.transformer_xl import TransformerXLBias
 
 __all__ = [
     "ALiBi",
@@ -193,6 +194,7 @@ __all__ = [
     "T5Bias",
     "ToeplitzWeighting",
     "TransformerLayer",
+    "TransformerXLBias",
     "Uniform",
     "WindowMask",
     "WithinBounds",

@@ -180,18 +180,9 @@ class DotProductAttention(keras.layers.Layer):
         """
         num_keys = count_visible_keys(attention_mask, ops.shape(key)[-2])
         temperature = self.normalizer.temperature(num_keys)
-        if self.query_key_norm is not None:
-            query, key = self.query_key_norm(query, key, num_keys)
-        elif self.use_scale:
-            # Before the product, which float16 could not hold otherwise.
-            query = query * (1.0 / math.sqrt(query.shape[-1]))
-
-        logits = self.scores(query, key, query_positions, key_positions, **of_row)
-        logits = ops.cast(logits, "float32")
-        if self.position_bias is not None:
-            logits = logits + self.position_bias.bias(
-                query, ops.shape(key)[-2], query_positions, key_positions
-            )
+        logits = self.logits(
+            query, key, num_keys, query_positions, key_positions, **of_row
+        )
         scaled_products = logits
         if attention_bias is not None:
             bias = with_head_axis(attention_bias, "attention_bias")
@@ -218,6 +209,33 @@ class DotProductAttention(keras.layers.Layer):
             )
         extras = [scaled_products] * return_logits + [weights] * return_weights
         return (context, *extras) if extras else context
+
+    def logits(self, query, key, num_keys, query_positions, key_positions, **of_row):
+        """Scaled products with the position bias, float32 `(B, N, T, S)`."""
+        scheme = self.position_bias
+        content = query if scheme is None else scheme.content_query(query)
+        scaled, scaled_key = self.scaled(content, key, num_keys)
+        products = self.scores(
+            scaled, scaled_key, query_positions, key_positions, **of_row
+        )
+        products = ops.cast(products, "float32")
+        if scheme is None:
+            return products
+        asking = scheme.position_query(query)
+        if asking is not content:
+            scaled, _ = self.scaled(asking, key, num_keys)
+        return products + scheme.bias(
+            scaled, ops.shape(key)[-2], query_positions, key_positions
+        )
+
+    def scaled(self, query, key, num_keys):
+        """The query and the key whose product is the logit, but for positions."""
+        if self.query_key_norm is not None:
+            return self.query_key_norm(query, key, num_keys)
+        if self.use_scale:
+            # Before the product, which float16 could not hold otherwise.
+            query = query * (1.0 / math.sqrt(query.shape[-1]))
+        return query, key
 
     def check_key_dim(self, key_dim):
         """Refuse a key size that the positions cannot use, before anything runs.

@@ -1,8 +1,9 @@
 """Position schemes that are added to the attention logits.
 
-A scheme has two hooks, which the attention core calls. `bias` gives the float32 term
-that is added to the scaled logits; `context` sums the values and may add positions to
-them. A new scheme is one class with one hook, and a line in `POSITION_BIASES` if it
+A scheme has hooks, which the attention core calls. `bias` gives the float32 term that
+is added to the scaled logits; `context` sums the values and may add positions to them;
+`content_query` and `position_query` may change the query that the products and the bias
+see. A new scheme is one class with one hook, and a line in `POSITION_BIASES` if it
 should have a name.
 """
 
@@ -21,7 +22,9 @@ from bert4keras3.ops import sinusoidal_embedding
 class PositionBias(keras.layers.Layer):
     """Base class of the position schemes that are added to the logits.
 
-    `logits = s * Q K^T + bias(s * Q, ...)`, and `O = context(A, V, ...)`.
+    `logits = s * Q_c K^T + bias(s * Q_p, ...)`, and `O = context(A, V, ...)`, where
+    `Q_c = content_query(Q)` and `Q_p = position_query(Q)` are `Q` itself in most
+    schemes. A query-key norm takes the place of `s` in both.
 
     Positions reach the hooks as the caller gave them: `None` for `0 .. L-1`, or `(L,)`
     or `(B, L)`. A subclass with weights makes them in `build`, from the shapes
@@ -44,11 +47,20 @@ class PositionBias(keras.layers.Layer):
         # For schemes without arguments of their own: Keras's default would refuse.
         return super().get_config()
 
+    def content_query(self, query):
+        """`(B, N, T, H)`: the query, not yet scaled, that meets the keys."""
+        return query
+
+    def position_query(self, query):
+        """`(B, N, T, H)`: the query, not yet scaled, that `bias` is given."""
+        return query
+
     def bias(self, query, key_length, query_positions=None, key_positions=None):
         """What to add to the scaled logits.
 
         Args:
-            query: `(B, N, T, H)`, already multiplied by the scale of the logits.
+            query: `(B, N, T, H)`, what `position_query` gave, already multiplied by
+                the scale of the logits.
             key_length: `S`.
             query_positions, key_positions: see the class.
 
@@ -63,6 +75,7 @@ class PositionBias(keras.layers.Layer):
 
     def call(self, query, value, query_positions=None, key_positions=None):
         length = ops.shape(value)[-2]
+        query = self.position_query(query)
         return self.bias(query, length, query_positions, key_positions)
 
 

@@ -8,13 +8,17 @@ import keras
 import numpy as np
 
 
-def parse_arguments(description, arguments=None):
-    """`--seeds`, `--output` and `--smoke`, which takes one seed."""
+def parse_arguments(description, arguments=None, data=False):
+    """`--seeds`, `--output` and `--smoke`, which takes one seed; `--data` if asked."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
     parser.add_argument("--output", help="folder for the plot and the figures")
     parser.add_argument("--smoke", action="store_true", help="seconds; proves nothing")
+    if data:
+        parser.add_argument("--data", nargs="*", help="text: files or folders")
     options = parser.parse_args(arguments)
+    if data and not (options.data or options.smoke):
+        parser.error("give --data, or --smoke for a few built-in sentences")
     if options.smoke:
         options.seeds = 1
     return options
@@ -64,8 +68,10 @@ def save(options, name, x_label, y_label, x, curves, log_x=False):
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     figures = {key: np.round(value, 4).tolist() for key, value in curves.items()}
-    text = json.dumps({"x": list(map(float, x)), "curves": figures}, indent=1)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    # A line for every curve.
+    lines = {"x": list(map(float, x)), **figures}
+    text = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in lines.items())
+    (folder / f"{name}.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
 
     import matplotlib
 

@@ -259,6 +259,9 @@ def test_against_the_formulas(kind, positions):
 # --- properties -----------------------------------------------------------------
 
 NAMES = sorted(attention_bias.POSITION_BIASES)
+# What moving a token changes at least, where that is less than 1e-3: these add little
+# to the logits of so few features. Rounding changes less than 1e-6.
+LEAST_CHANGE = {"kerple_log_3": 3e-4, "kerple_power": 3e-4, "sandwich": 5e-5}
 WIDTH = 12
 
 
@@ -300,8 +303,7 @@ def test_every_scheme_in_every_attention(name, kind):
     # Order matters now, which it does not without positions.
     order = np.array([2, 0, 1, 3, 4, 5, 6, 7, 8])
     shuffled = run(layer, x[:, order], mask)[:, np.argsort(order)]
-    # Some add little here; what rounding changes is below 1e-6.
-    assert np.abs(shuffled - before).max() > 5e-5
+    assert np.abs(shuffled - before).max() > LEAST_CHANGE.get(name, 1e-3)
 
     # Relative: a shift of all positions changes nothing.
     shifted = run(layer, x, mask, np.arange(9) + 1000)

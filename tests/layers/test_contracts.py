@@ -272,23 +272,26 @@ def make_row(which):
 ROW_PARAMS = [pytest.param(which, id=which.__name__) for which in ROWS]
 
 
-# What a scheme's config, shapes and files hold does not depend on the backend.
+@pytest.fixture(params=[*ROW_PARAMS, *SCHEME_ROWS])
+def any_row(request):
+    return make_row(request.param)
+
+
+# Schemes are tested in low precision far out by tests of their own.
 @pytest.fixture(params=[*ROW_PARAMS, *SCHEME_ROWS * TENSORFLOW])
 def row(request):
     return make_row(request.param)
 
 
-@pytest.fixture(params=[*ROW_PARAMS, *SCHEME_ROWS])
-def trained_row(request):
-    return make_row(request.param)
+# What a config, a promised shape or a file holds does not depend on the backend.
+@pytest.mark.tensorflow
+def test_config(any_row):
+    contract.check_config(*any_row)
 
 
-def test_config(row):
-    contract.check_config(*row)
-
-
-def test_symbolic_shape(row):
-    contract.check_symbolic_shape(*row)
+@pytest.mark.tensorflow
+def test_symbolic_shape(any_row):
+    contract.check_symbolic_shape(*any_row)
 
 
 def test_dtype_policies(row):
@@ -296,12 +299,13 @@ def test_dtype_policies(row):
     contract.check_dtype_policies(make, arrays, in_float32=make.func in IN_FLOAT32)
 
 
-def test_training_step(trained_row):
-    contract.check_training_step(*trained_row)
+def test_training_step(any_row):
+    contract.check_training_step(*any_row)
 
 
-def test_saving(row, tmp_path):
-    contract.check_saving(*row, tmp_path)
+@pytest.mark.tensorflow
+def test_saving(any_row, tmp_path):
+    contract.check_saving(*any_row, tmp_path)
 
 
 def test_symbolic_shape_of_the_extras_of_attention():

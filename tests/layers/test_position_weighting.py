@@ -170,7 +170,7 @@ def test_one_for_all_layers_or_one_in_each():
         return len(model.scheme_weights)
 
     assert tables("urpe") == tables(ToeplitzWeighting(8)) == 1
-    assert tables(ToeplitzWeighting(8, share_layers=False)) == 3
+    assert tables(ToeplitzWeighting(8, shared_by_layers=False)) == 3
     # Layers by hand: one instance is one table.
     shared = ToeplitzWeighting(8)
     layers = [MultiHeadAttention(2, 4, position_weighting=shared) for _ in range(2)]
@@ -187,7 +187,7 @@ def test_one_for_all_layers_or_one_in_each():
 
 
 def test_config():
-    urpe = ToeplitzWeighting(5, share_heads=True, share_layers=False)
+    urpe = ToeplitzWeighting(5, share_heads=True, shared_by_layers=False)
     config = json.loads(json.dumps(position_weighting.serialize(urpe)))
     again = position_weighting.get(config)
     assert type(again) is ToeplitzWeighting

@@ -59,6 +59,7 @@ CHOICES = [
 # What a scheme needs beside it.
 NEEDS = {"xpos": {"attention": "causal"}}
 SINGLE_HEAD_CANNOT = {"half_heads"}
+TENSORFLOW = keras.backend.backend() == "tensorflow"
 IDS = np.random.default_rng(0).integers(1, 30, (2, 11)).astype("int32")
 IDS[1, 7:] = 0
 
@@ -68,7 +69,9 @@ def test_there_is_something_in_every_family():
     assert len(CHOICES) > 30
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+# Elsewhere than on TensorFlow one architecture is enough: numbers and gradients of the
+# schemes themselves are tested there layer by layer.
+@pytest.mark.parametrize("kind", BACKBONES if TENSORFLOW else ["gau"])
 @pytest.mark.parametrize(("family", "name"), CHOICES)
 def test_every_scheme_by_name(kind, family, name):
     if kind == "gau" and name in SINGLE_HEAD_CANNOT:
@@ -87,6 +90,8 @@ def test_every_scheme_by_name(kind, family, name):
     given = run({"token_ids": longer, "segment_ids": segments, "padding_mask": mask})
     real = IDS != 0
     np.testing.assert_allclose(to_numpy(given)[:, :11][real], expected[real], atol=2e-5)
+    if not TENSORFLOW:
+        return
     # The config, through JSON, builds the same model.
     again = type(model).from_config(json.loads(json.dumps(model.get_config())))
     again.set_weights(model.get_weights())

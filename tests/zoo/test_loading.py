@@ -427,6 +427,13 @@ def test_released_weights_take_schemes_of_other_models():
             assert np.abs(to_numpy(weight.value)).max() > 0, weight.path
         changed = to_numpy(model({"token_ids": token_ids}))
         assert np.abs(changed - expected).max() > change
+    xl = zoo.load("gau-alpha-tiny", position_bias="transformer_xl")
+    assert len(xl.scheme_weights) == 3
+    for weight in xl.weights:
+        if weight.path in xl.scheme_weights:  # u and v start at zero
+            is_zero = not np.any(to_numpy(weight.value))
+            assert is_zero == weight.path.endswith("bias"), weight.path
+    assert np.abs(to_numpy(xl({"token_ids": token_ids})) - expected).max() > 1e-3
     # Within the reach that a scheme leaves alone, it changes nothing.
     same = zoo.load("gau-alpha-tiny", rotary_embedding="rerope")
     np.testing.assert_allclose(
