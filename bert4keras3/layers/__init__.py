@@ -41,6 +41,7 @@ from bert4keras3.layers.distance_bias import (
     KERPLELog3,
     KERPLEPower,
     Sandwich,
+    WithinBounds,
 )
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.gated_attention_unit import (
@@ -196,6 +197,7 @@ __all__ = [
     "TransformerXLBias",
     "Uniform",
     "WindowMask",
+    "WithinBounds",
     "XPOS",
     "YaRN",
 ]

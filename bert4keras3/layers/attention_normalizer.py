@@ -79,6 +79,14 @@ class EntropyInvariantSoftmax(AttentionNormalizer):
     Args:
         base_length: length at which the scale is 1.
         min_length: floor of `n`, at least 1.
+
+    Raises:
+        ValueError: `base_length` of at most 1, or `min_length` below 1.
+
+    Example:
+
+    >>> round(float(EntropyInvariantSoftmax().temperature(4096.0)), 3)
+    1.333
     """
 
     def __init__(self, base_length=512, min_length=16):
@@ -115,10 +123,16 @@ class SquaredReLU(AttentionNormalizer):
     https://kexue.fm/archives/9019.
 
     Args:
-        length: a constant in place of `n_i`; `None` for the keys of each row.
+        length: a constant in place of `n_i`; `None` for the keys of each row. No length
+            suits every model, so this form has no name: give an instance.
 
     Raises:
         ValueError: `length` is not positive.
+
+    Example:
+
+    >>> float(SquaredReLU(length=8)(np.full((1, 1, 1, 4), 2.0), 4.0)[0, 0, 0, 0])
+    0.5
     """
 
     def __init__(self, length=None):

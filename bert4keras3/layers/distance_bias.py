@@ -93,7 +93,7 @@ class ALiBi(DistanceBias):
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class Between(keras.constraints.Constraint):
+class WithinBounds(keras.constraints.Constraint):
     """Brings a weight back between two bounds after each step of an optimizer.
 
     Args:
@@ -101,7 +101,7 @@ class Between(keras.constraints.Constraint):
 
     Example:
 
-    >>> float(Between(0.0, 2.0)(np.float32(5.0)))
+    >>> float(WithinBounds(0.0, 2.0)(np.float32(5.0)))
     2.0
     """
 
@@ -134,7 +134,7 @@ class KERPLE(DistanceBias):
                 name=name,
                 shape=(query_shape[1],),
                 initializer=keras.initializers.RandomUniform(LEAST, spread),
-                constraint=Between(LEAST, largest),
+                constraint=WithinBounds(LEAST, largest),
                 autocast=False,
             )
             setattr(self, name, weight)

@@ -58,7 +58,7 @@ class ToeplitzWeighting(PositionWeighting):
     Args:
         max_distance: largest distance that is told apart.
         share_heads: one factor for all heads instead of one each.
-        share_layers: one table for all layers of a backbone instead of one each.
+        shared_by_layers: one table for all layers of a backbone instead of one each.
 
     Raises:
         ValueError: `max_distance` below 1.
@@ -73,7 +73,7 @@ class ToeplitzWeighting(PositionWeighting):
     """
 
     def __init__(
-        self, max_distance=128, share_heads=False, share_layers=True, **kwargs
+        self, max_distance=128, share_heads=False, shared_by_layers=True, **kwargs
     ):
         super().__init__(**kwargs)
         if max_distance < 1:
@@ -82,7 +82,7 @@ class ToeplitzWeighting(PositionWeighting):
             )
         self.max_distance = max_distance
         self.share_heads = share_heads
-        self.shared_by_layers = share_layers
+        self.shared_by_layers = shared_by_layers
 
     def build(self, query_shape, value_shape=None):
         self.factors = self.add_weight(
@@ -111,7 +111,7 @@ class ToeplitzWeighting(PositionWeighting):
             **super().get_config(),
             "max_distance": self.max_distance,
             "share_heads": self.share_heads,
-            "share_layers": self.shared_by_layers,
+            "shared_by_layers": self.shared_by_layers,
         }
 
 

@@ -8,6 +8,7 @@ import pytest
 import reference
 from contract import named_weights, randomize, to_numpy
 from gradients import gradient
+from keras import ops
 
 from bert4keras3.layers import position_weighting
 from bert4keras3.layers.attention import DotProductAttention
@@ -138,7 +139,7 @@ def test_the_gradient_reaches_every_factor_in_sight():
     def weigh_with(table):
         stand_in = Table()
         stand_in.factors = 1.0 * table  # a dense gradient on TensorFlow
-        return ToeplitzWeighting.weigh(stand_in, weights)
+        return ToeplitzWeighting.weigh(stand_in, ops.convert_to_tensor(weights))
 
     (slopes,) = gradient(weigh_with, to_numpy(urpe.factors))
     expected = np.zeros((2 * LIMIT + 1, 2))
@@ -169,7 +170,7 @@ def test_one_for_all_layers_or_one_in_each():
         return len(model.scheme_weights)
 
     assert tables("urpe") == tables(ToeplitzWeighting(8)) == 1
-    assert tables(ToeplitzWeighting(8, share_layers=False)) == 3
+    assert tables(ToeplitzWeighting(8, shared_by_layers=False)) == 3
     # Layers by hand: one instance is one table.
     shared = ToeplitzWeighting(8)
     layers = [MultiHeadAttention(2, 4, position_weighting=shared) for _ in range(2)]
@@ -186,7 +187,7 @@ def test_one_for_all_layers_or_one_in_each():
 
 
 def test_config():
-    urpe = ToeplitzWeighting(5, share_heads=True, share_layers=False)
+    urpe = ToeplitzWeighting(5, share_heads=True, shared_by_layers=False)
     config = json.loads(json.dumps(position_weighting.serialize(urpe)))
     again = position_weighting.get(config)
     assert type(again) is ToeplitzWeighting
