@@ -1,4 +1,4 @@
-"""Finding a variant by its name.
+"""Reading arguments: a variant by its name, and numbers with a lower end.
 
 Rotary embeddings, normalizers, masks and norms are families of classes. Each
 family is a table `{name: class}`; an argument takes a name, a serialized config
@@ -85,3 +85,39 @@ def serialize_scheme(scheme):
     # outside that attention's path.
     config.pop("build_config", None)
     return config
+
+
+def check_at_least(value, minimum, name, meaning):
+    """Refuse an argument below its minimum.
+
+    Args:
+        value, minimum: numbers.
+        name: what the argument is called, for the error text.
+        meaning: what it stands for, in words.
+
+    Raises:
+        ValueError: `value` is below `minimum`, or not a number.
+    """
+    if not value >= minimum:
+        raise ValueError(
+            f"`{name}` must be at least {minimum} ({meaning}). Received {value}."
+        )
+
+
+def whole_number(value, name, meaning):
+    """An argument as an `int`, of at least 1; see `check_at_least`.
+
+    Raises:
+        ValueError: `value` is below 1, or has a fraction.
+
+    Example:
+
+    >>> whole_number(4.0, "window", "a number of places")
+    4
+    """
+    if int(value) != value or value < 1:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least 1, {meaning}. "
+            f"Received {value}."
+        )
+    return int(value)

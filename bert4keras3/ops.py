@@ -42,6 +42,26 @@ def inverse_frequencies(dim, max_wavelength=10000.0):
     return float(max_wavelength) ** -exponents
 
 
+def places_or_given(length, positions=None):
+    """The positions of a row: those given, or its places `0 .. length - 1`.
+
+    Args:
+        length: how many places the row has.
+        positions: integer or float tensor, or `None`.
+
+    Returns:
+        float32 tensor of the shape of `positions`, or `(length,)`.
+
+    Example:
+
+    >>> tuple(places_or_given(3).shape), tuple(places_or_given(3, [[5, 6, 7]]).shape)
+    ((3,), (1, 3))
+    """
+    if positions is None:
+        return ops.arange(length, dtype="float32")
+    return ops.cast(positions, "float32")
+
+
 def rotation_angles(positions, frequencies):
     """Angles `positions * frequencies`, less whole turns, in float32.
 

@@ -16,16 +16,7 @@ from bert4keras3.layers.structural_masks import (
     ReverseCausalMask,
     row_offsets,
 )
-from bert4keras3.naming import resolve, serialize_scheme
-
-
-def _whole_number(value, name, meaning):
-    if int(value) != value or value < 1:
-        raise ValueError(
-            f"`{name}` must be a whole number of at least 1, {meaning}. "
-            f"Received {value}."
-        )
-    return int(value)
+from bert4keras3.naming import resolve, serialize_scheme, whole_number
 
 
 class LocalMask(AttentionMask):
@@ -46,7 +37,7 @@ class LocalMask(AttentionMask):
 
     def __init__(self, window, **kwargs):
         super().__init__(**kwargs)
-        self.window = _whole_number(
+        self.window = whole_number(
             window,
             "window",
             "the number of keys that a query sees backwards, itself included",
@@ -141,7 +132,7 @@ class LambdaMask(LocalMask):
 
     def __init__(self, window, num_sinks=4, **kwargs):
         super().__init__(window, **kwargs)
-        self.num_sinks = _whole_number(
+        self.num_sinks = whole_number(
             num_sinks,
             "num_sinks",
             "the number of keys at the start that stay visible (without any it is a "
@@ -182,7 +173,7 @@ class BlockwiseCausalMask(AttentionMask):
 
     def __init__(self, block, **kwargs):
         super().__init__(**kwargs)
-        self.block = _whole_number(
+        self.block = whole_number(
             block, "block", "the places of a block, half the training length"
         )
 

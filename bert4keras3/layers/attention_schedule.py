@@ -10,7 +10,7 @@ from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.attention_mask import ATTENTION_MASKS, AttentionMask, WindowMask
 from bert4keras3.layers.attention_normalizer import EntropyInvariantSoftmax
 from bert4keras3.layers.structural_masks import CausalMask, ReverseCausalMask
-from bert4keras3.naming import resolve
+from bert4keras3.naming import resolve, whole_number
 
 
 class AttentionSchedule:
@@ -252,14 +252,12 @@ class HWFA2(AttentionSchedule):
     def __init__(self, window=64, num_full_layers=1, full_rotary_embedding=None):
         self._window_mask = WindowMask(window)
         self._causal_mask = CausalMask()
-        if int(num_full_layers) != num_full_layers or num_full_layers < 1:
-            raise ValueError(
-                "`num_full_layers` must be a whole number of at least 1. "
-                f"Received {num_full_layers}. For windows in all layers, take a "
-                "WindowMask as the mask of the model."
-            )
         self.window = self._window_mask.window
-        self.num_full_layers = int(num_full_layers)
+        self.num_full_layers = whole_number(
+            num_full_layers,
+            "num_full_layers",
+            "as windows in all layers are a WindowMask for the mask of the model",
+        )
         self.full_rotary_embedding = full_rotary_embedding
 
     def is_full(self, layer, num_layers):
@@ -285,7 +283,8 @@ class HWFA2(AttentionSchedule):
     def rotary_embedding(self, layer, num_layers, default):
         if self.full_rotary_embedding is None or not self.is_full(layer, num_layers):
             return default
-        dtype = None if default is None else default.dtype_policy
+        # A model hands over a layer, whose policy is that of the model.
+        dtype = getattr(default, "dtype_policy", None)
         return rotary_embeddings.get(self.full_rotary_embedding, dtype)
 
     def get_config(self):

@@ -11,16 +11,9 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.attention_bias import POSITION_BIASES, PositionBias
-from bert4keras3.ops import sinusoidal_embedding
+from bert4keras3.ops import places_or_given, sinusoidal_embedding
 
 LEAST = 0.01  # of the trained parameters of KERPLE
-
-
-def place_values(length, positions):
-    """float32 positions, `(L,)` or `(B, L)`; `None` counts from 0."""
-    if positions is None:
-        return ops.arange(length, dtype="float32")
-    return ops.cast(positions, "float32")
 
 
 class DistanceBias(PositionBias):
@@ -36,8 +29,8 @@ class DistanceBias(PositionBias):
         raise NotImplementedError
 
     def bias(self, query, key_length, query_positions=None, key_positions=None):
-        rows = place_values(ops.shape(query)[-2], query_positions)
-        columns = place_values(key_length, key_positions)
+        rows = places_or_given(ops.shape(query)[-2], query_positions)
+        columns = places_or_given(key_length, key_positions)
         distances = ops.expand_dims(rows, -1) - ops.expand_dims(columns, -2)
         return self.of_distances(ops.expand_dims(distances, -3), query.shape[1])
 
@@ -252,8 +245,8 @@ class Sandwich(PositionBias):
 
     def bias(self, query, key_length, query_positions=None, key_positions=None):
         dim = self.dim or query.shape[-1]
-        rows = place_values(ops.shape(query)[-2], query_positions)
-        columns = place_values(key_length, key_positions)
+        rows = places_or_given(ops.shape(query)[-2], query_positions)
+        columns = places_or_given(key_length, key_positions)
         # Frequencies from m = 1 on: those of two more features, less the first pair.
         base = 10000.0 ** ((dim + 2) / dim)
         vectors = [

@@ -8,7 +8,7 @@ layers. A new one is a class with `training_positions`, and a line in
 import keras
 from keras import ops
 
-from bert4keras3.naming import lookup, resolve_scheme, serialize_scheme
+from bert4keras3.naming import lookup, resolve_scheme, serialize_scheme, whole_number
 
 
 class PositionSampler(keras.layers.Layer):
@@ -141,13 +141,10 @@ class RandomPositions(PositionSampler):
 
     def __init__(self, max_position=2048, prediction="even", **kwargs):
         super().__init__(**kwargs)
-        if int(max_position) != max_position or max_position < 1:
-            raise ValueError(
-                "`max_position` must be a whole number of at least 1, the number of "
-                f"positions to draw from. Received {max_position}."
-            )
+        self.max_position = whole_number(
+            max_position, "max_position", "the number of positions to draw from"
+        )
         lookup(prediction, PREDICTIONS, "prediction of random positions")
-        self.max_position = int(max_position)
         self.prediction = prediction
 
     def check_length(self, length):

@@ -6,6 +6,7 @@ from keras import ops
 from bert4keras3.naming import resolve_scheme, serialize_scheme
 from bert4keras3.ops import (
     inverse_frequencies,
+    places_or_given,
     rotate_half_split,
     rotate_interleaved,
     rotation_angles,
@@ -78,9 +79,7 @@ class RotaryEmbedding(keras.layers.Layer):
 
     def positions_of(self, x, positions=None):
         """float32 positions of `x`, counted from 0 if none are given."""
-        if positions is None:
-            return ops.arange(ops.shape(x)[-2], dtype="float32")
-        return ops.cast(positions, "float32")
+        return places_or_given(ops.shape(x)[-2], positions)
 
     def turn(self, x, angles):
         """Rotate `x`, `(B, ..., L, dim)`, by `(L, dim / 2)` or `(B, L, dim / 2)`."""

@@ -7,18 +7,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
-
-
-def check_at_least(value, minimum, name, meaning):
-    """Refuse an argument below its minimum.
-
-    Raises:
-        ValueError: `value` is below `minimum`, or not a number.
-    """
-    if not value >= minimum:
-        raise ValueError(
-            f"`{name}` must be at least {minimum} ({meaning}). Received {value}."
-        )
+from bert4keras3.naming import check_at_least
 
 
 class ScaledRotaryEmbedding(RotaryEmbedding):

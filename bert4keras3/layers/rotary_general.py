@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
-from bert4keras3.layers.rotary_frequencies import check_at_least
+from bert4keras3.naming import check_at_least
 from bert4keras3.ops import inverse_frequencies, rotation_angles
 
 # Positions below 2 ** 15 = 32768; the fractions of a position go down to 2 ** -8.

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.rotary_embedding import ROTARY_EMBEDDINGS, RotaryEmbedding
-from bert4keras3.layers.rotary_frequencies import check_at_least
+from bert4keras3.naming import check_at_least
 
 # exp(40) = 2e17: the product of two such powers of XPOS is finite in float32.
 MAX_LOG_DECAY = 40.0
@@ -176,8 +176,36 @@ class ReRoPE(WindowedRotaryEmbedding):
         return positions * 0.0
 
 
+class SlopedRotaryEmbedding(WindowedRotaryEmbedding):
+    """Base class: beyond the window the distance grows by `slope`, of a factor.
+
+    Args:
+        window, bidirectional: see `WindowedRotaryEmbedding`.
+        factor: at least 1.
+        **kwargs: see `RotaryEmbedding`.
+
+    Raises:
+        ValueError: `window` or `factor` below 1; odd `dim`.
+    """
+
+    def __init__(self, window=128, factor=16.0, bidirectional=True, **kwargs):
+        super().__init__(window, bidirectional, **kwargs)
+        check_at_least(factor, 1, "factor", "of the distances beyond the window")
+        self.factor = factor
+
+    def slope(self):
+        """How much a step beyond the window counts."""
+        raise NotImplementedError
+
+    def compress(self, positions):
+        return positions * self.slope()
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class LeakyReRoPE(WindowedRotaryEmbedding):
+class LeakyReRoPE(SlopedRotaryEmbedding):
     """Leaky ReRoPE: distances grow slower beyond the window.
 
     The distance is `d` below the window `w`, and `w + (d - w) / factor` beyond it, with
@@ -201,20 +229,12 @@ class LeakyReRoPE(WindowedRotaryEmbedding):
     (1, 1, 9, 9)
     """
 
-    def __init__(self, window=128, factor=16.0, bidirectional=True, **kwargs):
-        super().__init__(window, bidirectional, **kwargs)
-        check_at_least(factor, 1, "factor", "distances beyond the window over it")
-        self.factor = factor
-
-    def compress(self, positions):
-        return positions * (1.0 / self.factor)
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
+    def slope(self):
+        return 1.0 / self.factor
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class InvLeakyReRoPE(WindowedRotaryEmbedding):
+class InvLeakyReRoPE(SlopedRotaryEmbedding):
     """Inverse Leaky ReRoPE: distances grow faster beyond the window, in training.
 
     The distance is `d` below the window `w`, and `w + (d - w) * factor` beyond it, with
@@ -240,16 +260,8 @@ class InvLeakyReRoPE(WindowedRotaryEmbedding):
     (1, 1, 9, 9)
     """
 
-    def __init__(self, window=128, factor=16.0, bidirectional=True, **kwargs):
-        super().__init__(window, bidirectional, **kwargs)
-        check_at_least(factor, 1, "factor", "distances beyond the window times it")
-        self.factor = factor
-
-    def compress(self, positions):
-        return positions * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
+    def slope(self):
+        return self.factor
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")

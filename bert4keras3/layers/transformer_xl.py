@@ -4,9 +4,8 @@ import keras
 from keras import ops
 
 from bert4keras3.layers.attention_bias import POSITION_BIASES, PositionBias
-from bert4keras3.layers.distance_bias import place_values
 from bert4keras3.layers.initializer import fresh
-from bert4keras3.ops import inverse_frequencies, rotation_angles
+from bert4keras3.ops import inverse_frequencies, places_or_given, rotation_angles
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -91,8 +90,8 @@ class TransformerXLBias(PositionBias):
         return _add_by_head(query, self.position_bias)
 
     def bias(self, query, key_length, query_positions=None, key_positions=None):
-        rows = place_values(ops.shape(query)[-2], query_positions)
-        columns = place_values(key_length, key_positions)
+        rows = places_or_given(ops.shape(query)[-2], query_positions)
+        columns = places_or_given(key_length, key_positions)
         # Only distances count, and angles are the more exact the smaller they are.
         origin = rows[..., :1]
         frequencies = inverse_frequencies(self.kernel.shape[0])

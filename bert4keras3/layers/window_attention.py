@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from bert4keras3.ops import places_or_given
+
 
 def attend_in_blocks(
     attend,
@@ -99,13 +101,11 @@ def attend_in_blocks(
 
 
 def _by_row(positions, batch, length):
-    if positions is None:
-        positions = ops.arange(length, dtype="int32")
-    return ops.broadcast_to(ops.convert_to_tensor(positions), (batch, length))
+    return ops.broadcast_to(places_or_given(length, positions), (batch, length))
 
 
 def _largest(positions):
-    return ops.max(ops.cast(positions, "float32"), axis=-1, keepdims=True)
+    return ops.max(positions, axis=-1, keepdims=True)
 
 
 class _Blocks:
