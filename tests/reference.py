@@ -16,6 +16,7 @@ ACTIVATIONS = {
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "silu": lambda x: x / (1.0 + np.exp(-x)),
     "tanh": np.tanh,
+    "squared_relu": lambda x: np.maximum(x, 0.0) ** 2,
     # x times the normal distribution function of x.
     "gelu": lambda x: x * 0.5 * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0))),
 }

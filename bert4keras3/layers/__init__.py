@@ -1,5 +1,6 @@
 """Layers for TensorFlow, JAX and PyTorch, and the variants that they find by name."""
 
+from bert4keras3.layers.activation import squared_relu
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.attention_bias import NezhaBias, PositionBias, ShawBias, T5Bias
 from bert4keras3.layers.attention_mask import (
@@ -49,6 +50,7 @@ from bert4keras3.layers.gated_attention_unit import (
     GatedAttentionUnit,
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
+from bert4keras3.layers.head_convolution import HeadConvolution
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
 from bert4keras3.layers.linear_attention import LinearAttention
 from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
@@ -144,6 +146,7 @@ __all__ = [
     "HWFA",
     "HWFA2",
     "HalfHeadsMask",
+    "HeadConvolution",
     "InvLeakyReRoPE",
     "KERPLELog",
     "KERPLELog3",
@@ -200,4 +203,5 @@ __all__ = [
     "WithinBounds",
     "XPOS",
     "YaRN",
+    "squared_relu",
 ]

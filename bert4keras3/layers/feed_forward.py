@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers.initializer import fresh
 
 
@@ -10,12 +11,13 @@ from bert4keras3.layers.initializer import fresh
 class FeedForward(keras.layers.Layer):
     """`y = (f_1(x W_1) * f_2(x W_2) * ...) W_o`.
 
-    One activation gives the plain layer `f(x W_1) W_o`; several give the gated forms of
+    One activation gives the plain layer `f(x W_1) W_o`, with `"squared_relu"` that of
+    Primer (https://arxiv.org/abs/2109.08668); several give the gated forms of
     https://arxiv.org/abs/2002.05202, for example `("gelu", "linear")` for GEGLU.
 
     Args:
         intermediate_dim: width between the two projections.
-        activation: an activation, or a list of them.
+        activation: an activation, see `activation`, or a list of them.
         use_bias: add biases.
         kernel_initializer: initializer of all kernels.
 
@@ -41,10 +43,7 @@ class FeedForward(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
-        many = activation if isinstance(activation, list | tuple) else [activation]
-        if not many:
-            raise ValueError("`activation` must name at least one activation.")
-        self.activations = [keras.activations.get(each) for each in many]
+        self.activations = activations.get_all(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -84,7 +83,7 @@ class FeedForward(keras.layers.Layer):
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,
-            "activation": [keras.activations.serialize(a) for a in self.activations],
+            "activation": activations.serialize(self.activations),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.normalization import ScaleOffset
@@ -51,7 +52,7 @@ class GatedAttention(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.intermediate_dim = intermediate_dim
         self.key_dim = key_dim
-        self.activation = keras.activations.get(activation)
+        self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.attention = DotProductAttention(
@@ -96,7 +97,7 @@ class GatedAttention(keras.layers.Layer):
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,
             "key_dim": self.key_dim,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             **self.attention.shared_config(),

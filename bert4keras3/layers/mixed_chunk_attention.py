@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.chunks import (
     into_chunks,
@@ -105,7 +106,7 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
         self.key_dim = key_dim
         self.chunk_size = chunk_size
         self.causal = causal
-        self.activation = keras.activations.get(activation)
+        self.activation = activations.get(activation)
         self.rotary_embedding = rotary_embeddings.get_rotation(
             rotary_embedding, self.dtype_policy
         )
@@ -228,7 +229,7 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
             "key_dim": self.key_dim,
             "chunk_size": self.chunk_size,
             "causal": self.causal,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": activations.serialize(self.activation),
             "rotary_embedding": rotary_embeddings.serialize(self.rotary_embedding),
             "use_bias": self.use_bias,
             "dropout": self.dropout,

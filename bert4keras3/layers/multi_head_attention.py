@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from bert4keras3.layers import head_convolution as head_convolutions
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.ops import merge_masks
@@ -37,6 +38,9 @@ class MultiHeadAttention(keras.layers.Layer):
         window: a `LocalMask` or the size of a window, computed in blocks (see
             `window_attention`); the layer then takes no `attention_mask` beside the
             padding. `None` for all keys.
+        head_convolution: name, width, config or instance, see `head_convolution`:
+            Primer's convolution of queries, keys and values, one for each; `None` for
+            none. It knows the padding of keys, and of queries that are the keys.
 
     Call arguments:
         query: `(B, T, D)`.
@@ -78,6 +82,7 @@ class MultiHeadAttention(keras.layers.Layer):
         query_key_norm=None,
         position_weighting=None,
         window=None,
+        head_convolution=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -87,6 +92,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.output_dim = output_dim or num_heads * head_dim
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.head_convolution = head_convolutions.get(head_convolution)
         self.attention = DotProductAttention(
             normalizer=normalizer,
             rotary_embedding=rotary_embedding,
@@ -114,6 +120,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.output_dense.build((*query_shape[:-1], self.num_heads * self.head_dim))
         heads = (None, self.num_heads, None)
         key_shape, value_shape = (*heads, self.key_dim), (*heads, self.head_dim)
+        self.query_convolution = self._convolution("query_convolution", key_shape)
+        self.key_convolution = self._convolution("key_convolution", key_shape)
+        self.value_convolution = self._convolution("value_convolution", value_shape)
         self.attention.build(key_shape, key_shape, value_shape)
 
     def _dense(self, units, name):
@@ -124,6 +133,16 @@ class MultiHeadAttention(keras.layers.Layer):
             dtype=self.dtype_policy,
             name=name,
         )
+
+    def _convolution(self, name, shape):
+        if self.head_convolution is None:
+            return lambda x, padding_mask: x
+        config = self.head_convolution.get_config()
+        layer = type(self.head_convolution).from_config(
+            {**config, "name": name, "dtype": self.dtype_policy}
+        )
+        layer.build(shape)
+        return layer
 
     def call(
         self,
@@ -140,16 +159,20 @@ class MultiHeadAttention(keras.layers.Layer):
         training=None,
     ):
         query = ops.cast(query, self.compute_dtype)
+        query_padding_mask = None
         if key is None:
-            key = query
+            key, query_padding_mask = query, padding_mask
             if key_positions is None:
                 key_positions = query_positions
         key = ops.cast(key, self.compute_dtype)
         value = key if value is None else ops.cast(value, self.compute_dtype)
+        query = self._split_heads(self.query_dense(query))
+        key = self._split_heads(self.key_dense(key))
+        value = self._split_heads(self.value_dense(value))
         outputs = self.attention(
-            self._split_heads(self.query_dense(query)),
-            self._split_heads(self.key_dense(key)),
-            self._split_heads(self.value_dense(value)),
+            self.query_convolution(query, query_padding_mask),
+            self.key_convolution(key, padding_mask),
+            self.value_convolution(value, padding_mask),
             attention_mask=merge_masks(padding_mask, attention_mask),
             attention_bias=attention_bias,
             query_positions=query_positions,
@@ -205,4 +228,5 @@ class MultiHeadAttention(keras.layers.Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             **self.attention.shared_config(),
+            "head_convolution": head_convolutions.serialize(self.head_convolution),
         }

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.pooler import Pooler
 from bert4keras3.layers.position_embedding import PositionEmbedding
@@ -40,7 +41,8 @@ class BertBackbone(Backbone):
         embedding_dim: width of the embeddings, by default `hidden_dim`.
         num_segments: number of segment ids.
         activation: activation of the feed-forward layers and the masked-LM head;
-            `"gelu"` is the exact one, by erf.
+            `"gelu"` is the exact one, by erf. A list makes the feed-forward layers
+            gated, see `FeedForward`, and the head takes the first.
         dropout: rate on embeddings and on each sublayer's output.
         attention_dropout: rate on the attention weights.
         attention: which query sees which key: `"bidirectional"`, `"causal"`,
@@ -211,9 +213,7 @@ class BertBackbone(Backbone):
             "max_sequence_length": max_sequence_length,
             "embedding_dim": embedding_dim,
             "num_segments": num_segments,
-            "activation": keras.activations.serialize(
-                keras.activations.get(activation)
-            ),
+            "activation": activations.serialize(activation),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
             **plan.get_config(),
@@ -228,7 +228,9 @@ class BertBackbone(Backbone):
     def masked_lm_head_config(self):
         return {
             "transform": True,
-            "activation": self.activation,
+            "activation": activations.serialize(
+                activations.get_all(self.activation)[0]
+            ),
             "epsilon": self.epsilon,
             "kernel_initializer": self.kernel_initializer
             or keras.initializers.TruncatedNormal(stddev=0.02),

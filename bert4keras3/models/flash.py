@@ -2,6 +2,7 @@
 
 import keras
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers import attention_mask
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
@@ -150,9 +151,7 @@ class FLASHBackbone(Backbone):
             "key_dim": key_dim,
             "chunk_size": chunk_size,
             "num_segments": num_segments,
-            "activation": keras.activations.serialize(
-                keras.activations.get(activation)
-            ),
+            "activation": activations.serialize(activation),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
             "attention": attention,

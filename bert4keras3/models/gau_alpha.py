@@ -2,6 +2,7 @@
 
 import keras
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
 from bert4keras3.layers.normalization import RMSNorm
@@ -223,9 +224,7 @@ class GAUAlphaBackbone(Backbone):
             "key_dim": key_dim,
             "embedding_dim": embedding_dim,
             "num_segments": num_segments,
-            "activation": keras.activations.serialize(
-                keras.activations.get(activation)
-            ),
+            "activation": activations.serialize(activation),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
             **plan.get_config(),

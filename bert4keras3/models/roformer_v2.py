@@ -2,6 +2,7 @@
 
 import keras
 
+from bert4keras3.layers import activation as activations
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal, fresh
 from bert4keras3.layers.normalization import RMSNorm
 from bert4keras3.layers.transformer_layer import TransformerLayer
@@ -33,7 +34,8 @@ class RoFormerV2Backbone(Backbone):
         key_dim: size of a query and key vector, by default `hidden_dim / num_heads`.
         embedding_dim: width of the embeddings, by default `hidden_dim`.
         num_segments: number of segment ids.
-        activation: activation of the feed-forward layers.
+        activation: activation of the feed-forward layers; a list makes them gated, see
+            `FeedForward`.
         dropout: rate on embeddings and on each sublayer's output.
         attention_dropout: rate on the attention weights.
         attention: which query sees which key: `"bidirectional"`, `"causal"`,
@@ -170,9 +172,7 @@ class RoFormerV2Backbone(Backbone):
             "key_dim": key_dim,
             "embedding_dim": embedding_dim,
             "num_segments": num_segments,
-            "activation": keras.activations.serialize(
-                keras.activations.get(activation)
-            ),
+            "activation": activations.serialize(activation),
             "dropout": dropout,
             "attention_dropout": attention_dropout,
             **plan.get_config(),

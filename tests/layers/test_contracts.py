@@ -32,6 +32,7 @@ from bert4keras3.layers.gated_attention_unit import (
     GatedAttentionUnit,
 )
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
+from bert4keras3.layers.head_convolution import HeadConvolution
 from bert4keras3.layers.linear_attention import LinearAttention
 from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
@@ -135,6 +136,10 @@ ROWS = {
         {"x": X, **SELF_ATTENTION, "positions": POSITIONS},
     ),
     CrossGatedAttentionUnit: (GAU, {"query": X, **CROSS_ATTENTION}),
+    HeadConvolution: (
+        {"width": 4},
+        {"x": normal(B, 2, T, 6), "padding_mask": padding(T)},
+    ),
     LinearAttention: (
         {"num_heads": 3, "causal": True, "chunk_size": 3},
         {"x": X, "padding_mask": padding(T), "positions": POSITIONS},

@@ -1,5 +1,8 @@
 """Feed-forward, plain and gated."""
 
+import json
+from functools import partial
+
 import golden_layers
 import keras
 import numpy as np
@@ -7,7 +10,11 @@ import pytest
 import reference
 from contract import assign, named_weights, randomize, to_numpy
 
+from bert4keras3.layers.activation import squared_relu
 from bert4keras3.layers.feed_forward import FeedForward
+from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
+from bert4keras3.models import BertBackbone, RoFormerBackbone, RoFormerV2Backbone
+from bert4keras3.tasks.masked_lm import MaskedLM
 
 RNG = np.random.default_rng(7)
 
@@ -54,7 +61,10 @@ def test_golden_activations():
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("activations", [["relu"], ["gelu", "linear"], ["silu"] * 3])
+@pytest.mark.parametrize(
+    "activations",
+    [["relu"], ["squared_relu"], ["gelu", "linear"], ["silu"] * 3],
+)
 def test_against_the_formulas(activations, use_bias):
     x = RNG.normal(size=(2, 3, 5)).astype("float32")
     layer = FeedForward(9, activations, use_bias)
@@ -85,3 +95,32 @@ def test_no_activation_and_unknown_activations_are_refused():
         FeedForward(4, [])
     with pytest.raises(ValueError, match="geluu"):
         FeedForward(4, "geluu")
+
+
+def test_activations_of_ours_are_found_by_name():
+    layer = FeedForward(4, ["squared_relu", "linear"])
+    assert layer.activations == [squared_relu, keras.activations.linear]
+    again = FeedForward.from_config(layer.get_config())
+    assert again.activations == layer.activations
+    unit = GatedAttentionUnit(8, 4, activation="squared_relu")
+    assert GatedAttentionUnit.from_config(unit.get_config()).activation is squared_relu
+
+
+@pytest.mark.parametrize("activation", ["squared_relu", ["silu", "linear"]])
+def test_backbones_take_squared_and_gated_activations(activation):
+    """Primer's feed-forward layers, and those of Transformer++."""
+    ids = np.array([[1, 2, 3, 0]])
+    for make in (
+        partial(RoFormerV2Backbone, 30, 1, 2, 8, 16),
+        partial(RoFormerBackbone, 30, 1, 2, 8, 16),
+        partial(BertBackbone, 30, 1, 2, 8, 16),
+    ):
+        model = make(activation=activation)
+        config = json.loads(json.dumps(model.get_config()))
+        again = type(model).from_config(config)
+        again.set_weights(model.get_weights())
+        given = to_numpy(again({"token_ids": ids}))
+        np.testing.assert_array_equal(given, to_numpy(model({"token_ids": ids})))
+        gates = [w.path for w in model.weights if "gate_dense_1/kernel" in w.path]
+        assert len(gates) == (len(activation) == 2)
+        assert MaskedLM(model)({"token_ids": ids}).shape[-1] == 30

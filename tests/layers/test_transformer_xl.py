@@ -165,7 +165,9 @@ def test_it_starts_as_content_without_u_and_v():
     limit = math.sqrt(6 / (2 * N * H))
     assert 0.8 * limit < np.abs(values["kernel"]).max() <= limit
     query = normal(2, N, T, H)
-    np.testing.assert_array_equal(to_numpy(bias.content_query(query)), query)
+    np.testing.assert_array_equal(
+        to_numpy(bias.content_query(keras.ops.convert_to_tensor(query))), query
+    )
 
 
 def test_every_weight_and_the_input_have_gradients():
