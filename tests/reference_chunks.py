@@ -7,7 +7,7 @@ boolean `(B, T)`.
 import math
 
 import numpy as np
-from reference import dense, rope
+from reference import dense, normalize_row, rope
 
 FEATURE_MAPS = {
     "elu_plus_one": lambda x: np.where(x > 0, x + 1.0, np.exp(np.minimum(x, 0.0))),
@@ -50,6 +50,43 @@ def mixed_chunk(
                     v[b, j] / len(far)
                 )
     return dense(u * mixed, w, "output_dense")
+
+
+def mixed_chunk_multi_head(
+    x, w, num_heads, chunk_size, causal, real, normalizer, positions=None, rotary=True
+):
+    """Attention within chunks and sums across them, one head and token at a time."""
+    q, k, v = (dense(x, w, f"{name}_dense") for name in ("query", "key", "value"))
+
+    def view(y, name):
+        return y * w[f"{name}/scale"] + w.get(f"{name}/offset", 0.0)
+
+    views = [q, k, view(q, "linear_query_scale"), view(k, "linear_key_scale")]
+    size = q.shape[-1] // num_heads
+    context = np.zeros(v.shape)
+    for head in range(num_heads):
+        part = slice(head * size, (head + 1) * size)
+        own = [y[..., part] for y in views]
+        query, key, linear_query, linear_key = (
+            rope(y, positions) if rotary else y for y in own
+        )
+        for b, i in np.ndindex(x.shape[:2]):
+            tokens = np.flatnonzero(real[b])
+            chunk = i // chunk_size
+            near = [j for j in tokens if j // chunk_size == chunk]
+            far = list(tokens)
+            if causal:
+                near = [j for j in near if j <= i]
+                far = [j for j in tokens if j // chunk_size < chunk]
+            if near:
+                logits = np.array([query[b, i] @ key[b, j] for j in near])
+                weights = normalize_row(logits / math.sqrt(size), normalizer)
+                for weight, j in zip(weights, near, strict=True):
+                    context[b, i, part] += weight * v[b, j, part]
+            for j in far:
+                product = linear_query[b, i] @ linear_key[b, j]
+                context[b, i, part] += product * v[b, j, part] / len(far)
+    return dense(context, w, "output_dense")
 
 
 def linear_attention(

@@ -54,6 +54,7 @@ from bert4keras3.layers.head_convolution import HeadConvolution
 from bert4keras3.layers.initializer import DepthScaledTruncatedNormal
 from bert4keras3.layers.linear_attention import LinearAttention
 from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
+from bert4keras3.layers.mixed_chunk_multi_head import MixedChunkMultiHeadAttention
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -163,6 +164,7 @@ __all__ = [
     "MaskedMaxPooling",
     "MaximumEntropyMarkovModel",
     "MixedChunkAttentionUnit",
+    "MixedChunkMultiHeadAttention",
     "MultiHeadAttention",
     "NTKFixed",
     "NTKMixed",

@@ -1,4 +1,4 @@
-"""Rows cut into chunks, and sums over the chunks before each one."""
+"""Rows cut into chunks, and sums over the chunks: what linear-time attention shares."""
 
 from keras import ops
 
@@ -64,3 +64,42 @@ def sum_of_earlier(x, axis):
     before = (Ellipsis, slice(None, -1), *(slice(None),) * (-axis - 1))
     sums = ops.cumsum(x, axis=len(shape) + axis)[before]
     return ops.concatenate([ops.zeros(shape, dtype=x.dtype), sums], axis=axis)
+
+
+def causal_places(size):
+    """Boolean `(size, size)`, true where the key is not after the query."""
+    places = ops.arange(size)
+    return ops.expand_dims(places, 1) >= ops.expand_dims(places, 0)
+
+
+def attend_across_chunks(query, key, value, real, chunk_size, causal):
+    """`Q (sum_h K_h^T V_h) / n`, over all chunks `h`, or over those before, if causal.
+
+    `n` counts the tokens that are summed. Sums are float32; time and memory are linear
+    in the length.
+
+    Args:
+        query, key: `(B, ..., T, H)`; keys are zero where there is no token.
+        value: `(B, ..., T, E)`, zero where there is no token.
+        real: `(B, ..., T, 1)`, true or 1 where there is a token; axes before `T` may
+            be 1.
+        chunk_size: places of a chunk; matters only if causal.
+        causal: leave out the query's own chunk and all later ones.
+
+    Returns:
+        `(B, ..., T, E)` in the dtype of the query.
+    """
+    length = ops.shape(query)[-2]
+    key, value, real = (ops.cast(tensor, "float32") for tensor in (key, value, real))
+    if not causal:
+        count = ops.sum(real, axis=-2, keepdims=True)
+        products = ops.matmul(ops.swapaxes(key, -1, -2), value)
+        mean = products / ops.maximum(count, 1.0)
+        return ops.matmul(query, ops.cast(mean, query.dtype))
+    query, key, value, real = (
+        into_chunks(tensor, chunk_size) for tensor in (query, key, value, real)
+    )
+    products = ops.matmul(ops.swapaxes(key, -1, -2), value)
+    count = sum_of_earlier(ops.sum(real, axis=-2, keepdims=True), axis=-3)
+    mean = sum_of_earlier(products, axis=-3) / ops.maximum(count, 1.0)
+    return out_of_chunks(ops.matmul(query, ops.cast(mean, query.dtype)), length)

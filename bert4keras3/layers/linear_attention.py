@@ -5,6 +5,7 @@ from keras import ops
 
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.chunks import (
+    causal_places,
     into_chunks,
     out_of_chunks,
     real_places,
@@ -178,8 +179,7 @@ class LinearAttention(keras.layers.Layer):
         )
         products = ops.matmul(ops.swapaxes(key, -1, -2), value)
         earlier = ops.matmul(query, sum_of_earlier(products, axis=-3))
-        places = ops.arange(ops.shape(query)[-2])
-        visible = ops.expand_dims(places, 1) >= ops.expand_dims(places, 0)
+        visible = causal_places(ops.shape(query)[-2])
         scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
         own = ops.matmul(ops.where(visible, scores, 0.0), value)
         return out_of_chunks(earlier + own, length)

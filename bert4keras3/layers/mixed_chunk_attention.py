@@ -8,10 +8,11 @@ from keras import ops
 from bert4keras3.layers import activation as activations
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.chunks import (
+    attend_across_chunks,
+    causal_places,
     into_chunks,
     out_of_chunks,
     real_places,
-    sum_of_earlier,
 )
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.normalization import ScaleOffset
@@ -167,11 +168,13 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
             real,
             training,
         )
-        linear = self._across_chunks(
+        linear = attend_across_chunks(
             self._place(self.linear_query_scale(z), positions),
             ops.where(real, self._place(self.linear_key_scale(z), positions), 0),
             value,
             real,
+            self.chunk_size,
+            self.causal,
         )
         return self.output_dense(self.gate_dense(x) * (quadratic + linear))
 
@@ -191,33 +194,13 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
         )
         visible = ops.swapaxes(real, -1, -2)
         if self.causal:
-            places = ops.arange(ops.shape(query)[-2])
-            earlier = ops.expand_dims(places, 1) >= ops.expand_dims(places, 0)
+            earlier = causal_places(ops.shape(query)[-2])
             visible = visible * ops.cast(earlier, "float32")
         logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
         weights = ops.square(ops.relu(ops.where(visible > 0, logits, 0.0)))
         weights = weights / ops.maximum(ops.sum(visible, axis=-1, keepdims=True), 1.0)
         weights = self.dropout_layer(ops.cast(weights, value.dtype), training=training)
         return out_of_chunks(ops.matmul(weights, value), length)
-
-    def _across_chunks(self, query, key, value, real):
-        """`V_lin`, `(B, T, e)`."""
-        length = ops.shape(query)[1]
-        key, value, real = (
-            ops.cast(tensor, "float32") for tensor in (key, value, real)
-        )
-        if not self.causal:
-            count = ops.sum(real, axis=1, keepdims=True)
-            products = ops.matmul(ops.swapaxes(key, -1, -2), value)
-            mean = products / ops.maximum(count, 1.0)
-            return ops.matmul(query, ops.cast(mean, query.dtype))
-        query, key, value, real = (
-            into_chunks(tensor, self.chunk_size) for tensor in (query, key, value, real)
-        )
-        products = ops.matmul(ops.swapaxes(key, -1, -2), value)
-        count = sum_of_earlier(ops.sum(real, axis=-2, keepdims=True), axis=-3)
-        mean = sum_of_earlier(products, axis=-3) / ops.maximum(count, 1.0)
-        return out_of_chunks(ops.matmul(query, ops.cast(mean, query.dtype)), length)
 
     def compute_output_shape(self, input_shape):
         return input_shape

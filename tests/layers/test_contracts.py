@@ -35,6 +35,7 @@ from bert4keras3.layers.global_pointer import EfficientGlobalPointer, GlobalPoin
 from bert4keras3.layers.head_convolution import HeadConvolution
 from bert4keras3.layers.linear_attention import LinearAttention
 from bert4keras3.layers.mixed_chunk_attention import MixedChunkAttentionUnit
+from bert4keras3.layers.mixed_chunk_multi_head import MixedChunkMultiHeadAttention
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
 from bert4keras3.layers.normalization import (
     ConditionalLayerNormalization,
@@ -146,6 +147,10 @@ ROWS = {
     ),
     MixedChunkAttentionUnit: (
         {**GAU, "chunk_size": 3, "causal": True},
+        {"x": X, "padding_mask": padding(T), "positions": POSITIONS},
+    ),
+    MixedChunkMultiHeadAttention: (
+        {"num_heads": 3, "chunk_size": 3, "causal": True},
         {"x": X, "padding_mask": padding(T), "positions": POSITIONS},
     ),
     MultiHeadAttention: (
