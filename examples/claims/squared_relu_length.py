@@ -87,11 +87,13 @@ def train(steps, seed, normalizer):
 def main(arguments=None):
     options = report.parse_arguments(__doc__, arguments)
     steps = 5 if options.smoke else 1000
-    lengths = LENGTHS[:4] if options.smoke else LENGTHS
-    curves = {name: [] for name in SYSTEMS}
+    lengths = LENGTHS[:2] if options.smoke else LENGTHS
+    # In short: a softmax, and the other one that it is tested with.
+    systems = dict(list(SYSTEMS.items())[2:4]) if options.smoke else SYSTEMS
+    curves = {name: [] for name in systems}
     for seed in range(options.seeds):
         trained = {}
-        for name, (normalizer, *at_prediction) in SYSTEMS.items():
+        for name, (normalizer, *at_prediction) in systems.items():
             keras.utils.set_random_seed(seed)
             key = str(normalizer)
             if key not in trained:
