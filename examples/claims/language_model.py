@@ -84,14 +84,17 @@ def build(backbone, vocabulary_size, **arguments):
     return model
 
 
-def train(model, text, steps, batch_size=16, peak=3e-3):
-    """One cycle of the learning rate: up over a tenth of the steps, down to zero."""
+def train(model, steps, batch, peak=3e-3):
+    """One cycle of the learning rate: up over a tenth of the steps, down to zero.
+
+    Args:
+        batch: `batch(rng)` gives the arguments of `train_on_batch`.
+    """
     rng = np.random.default_rng(int(np.random.randint(2**31)))
     for step in range(steps):
         share = (step + 1) / steps
         model.optimizer.learning_rate = peak * min(10 * share, (1 - share) / 0.9)
-        rows = text.training_rows(batch_size, TRAIN_LENGTH, rng)
-        model.train_on_batch(rows[:, :-1], rows[:, 1:])
+        model.train_on_batch(*batch(rng))
 
 
 def score(model, text, lengths, repeated=False, batch_size=16):
@@ -135,9 +138,13 @@ def compare(
     def new(**arguments):
         return build(backbone, text.vocabulary_size, **sizes, **arguments)
 
+    def batch(rng, batch_size=16):
+        rows = text.training_rows(batch_size, TRAIN_LENGTH, rng)
+        return rows[:, :-1], rows[:, 1:]
+
     def run(system, variants):
         model = new(**system)
-        train(model, text, steps)
+        train(model, steps, batch)
         figures = [measure(model, text, lengths)]
         for changes in variants:
             other = new(**{**system, **changes})

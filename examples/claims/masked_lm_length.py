@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 import report
-from language_model import ChineseText, build
+from language_model import ChineseText, build, train
 
 from bert4keras3.layers import EntropyInvariantSoftmax, PredictionLogSoftmax
 from bert4keras3.models import RoFormerV2Backbone
@@ -64,15 +64,14 @@ def accuracy(model, text, length):
     return right / total
 
 
-def run(text, normalizer, others, steps, lengths, batch_size=32, peak=3e-3):
-    rng = np.random.default_rng(int(np.random.randint(2**31)))
-    model = new(text, normalizer)
-    for step in range(steps):
-        share = (step + 1) / steps
-        model.optimizer.learning_rate = peak * min(10 * share, (1 - share) / 0.9)
+def run(text, normalizer, others, steps, lengths, batch_size=32):
+    def batch(rng):
         starts = rng.integers(len(text.train) - TRAIN_LENGTH, size=batch_size)
         rows = text.train[starts[:, None] + np.arange(TRAIN_LENGTH)]
-        model.train_on_batch(*masked(rows, text.vocabulary_size, rng))
+        return masked(rows, text.vocabulary_size, rng)
+
+    model = new(text, normalizer)
+    train(model, steps, batch)
     figures = [[accuracy(model, text, length) for length in lengths]]
     for other in others:
         changed = new(text, other)
