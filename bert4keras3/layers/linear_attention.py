@@ -12,7 +12,7 @@ from bert4keras3.layers.chunks import (
     sum_of_earlier,
 )
 from bert4keras3.layers.initializer import fresh
-from bert4keras3.naming import lookup
+from bert4keras3.naming import check_at_least, lookup
 
 
 def elu_plus_one(x):
@@ -94,11 +94,12 @@ class LinearAttention(keras.layers.Layer):
     ):
         # Positions must reach call() in their own precision.
         super().__init__(autocast=False, **kwargs)
-        if chunk_size < 1:
-            raise ValueError(
-                f"`chunk_size` must be at least 1. Received {chunk_size}. It changes "
-                "speed and memory only; 64 is the default."
-            )
+        check_at_least(
+            chunk_size,
+            1,
+            "chunk_size",
+            "the places of a chunk, which change speed and memory only",
+        )
         lookup(feature_map, FEATURE_MAPS, "feature map")
         self.num_heads = num_heads
         self.head_dim = head_dim

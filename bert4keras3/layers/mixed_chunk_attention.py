@@ -16,6 +16,7 @@ from bert4keras3.layers.chunks import (
 )
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.normalization import ScaleOffset
+from bert4keras3.naming import check_at_least
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -98,11 +99,9 @@ class MixedChunkAttentionUnit(keras.layers.Layer):
     ):
         # Positions must reach call() in their own precision.
         super().__init__(autocast=False, **kwargs)
-        if chunk_size < 1:
-            raise ValueError(
-                f"`chunk_size` must be at least 1. Received {chunk_size}. The paper "
-                "takes 256."
-            )
+        check_at_least(
+            chunk_size, 1, "chunk_size", "the places of a chunk; the paper takes 256"
+        )
         self.intermediate_dim = intermediate_dim
         self.key_dim = key_dim
         self.chunk_size = chunk_size
