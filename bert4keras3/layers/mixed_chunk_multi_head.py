@@ -15,6 +15,7 @@ from bert4keras3.layers.chunks import (
 )
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.normalization import ScaleOffset
+from bert4keras3.naming import check_at_least
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -93,16 +94,16 @@ class MixedChunkMultiHeadAttention(keras.layers.Layer):
     ):
         # Positions must reach call() in their own precision.
         super().__init__(autocast=False, **kwargs)
-        if chunk_size < 1:
-            raise ValueError(
-                f"`chunk_size` must be at least 1. Received {chunk_size}. The paper "
-                "takes 256."
-            )
+        check_at_least(
+            chunk_size, 1, "chunk_size", "the places of a chunk; the paper takes 256"
+        )
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.chunk_size = chunk_size
         self.causal = causal
-        self.rotary_embedding = rotary_embeddings.get_rotation(rotary_embedding)
+        self.rotary_embedding = rotary_embeddings.get_rotation(
+            rotary_embedding, self.dtype_policy
+        )
         self.use_bias = use_bias
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -15,6 +15,7 @@ from bert4keras3.layers import (
     GlobalPointer,
     LinearAttention,
     MixedChunkAttentionUnit,
+    MixedChunkMultiHeadAttention,
     PositionBias,
     PositionWeighting,
     QueryKeyNorm,
@@ -173,6 +174,9 @@ OWNERS = {
     "pointer": partial(GlobalPointer, 2, 8, rotary_embedding="exponential"),
     "linear": partial(LinearAttention, 2, 8, rotary_embedding="exponential"),
     "chunks": partial(MixedChunkAttentionUnit, 16, 8, rotary_embedding="exponential"),
+    "chunks of heads": partial(
+        MixedChunkMultiHeadAttention, 2, 8, rotary_embedding="exponential"
+    ),
 }
 
 
