@@ -15,6 +15,8 @@ import statistics
 import time
 
 os.environ["KERAS_BACKEND"] = "jax"
+# Fusions that hide their buffers from the compiler's account of the memory.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
