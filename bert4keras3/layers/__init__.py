@@ -63,7 +63,12 @@ from bert4keras3.layers.normalization import (
     ScaleOffset,
 )
 from bert4keras3.layers.pooler import Pooler
-from bert4keras3.layers.pooling import MaskedAveragePooling, MaskedMaxPooling
+from bert4keras3.layers.pooling import (
+    AttentionPooling,
+    FirstTokenPooling,
+    MaskedAveragePooling,
+    MaskedMaxPooling,
+)
 from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
@@ -121,6 +126,7 @@ __all__ = [
     "AlternateLayers",
     "AttentionMask",
     "AttentionNormalizer",
+    "AttentionPooling",
     "AttentionSchedule",
     "BidirectionalMask",
     "BlockwiseCausalMask",
@@ -141,6 +147,7 @@ __all__ = [
     "Exponential",
     "ExponentialRotation",
     "FeedForward",
+    "FirstTokenPooling",
     "GatedAttentionUnit",
     "GlobalPointer",
     "GradientMaximizingSoftmax",

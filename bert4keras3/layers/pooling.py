@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4keras3.naming import resolve_scheme, serialize_scheme
+
 LOWEST = float(np.finfo("float32").min)
 
 
@@ -38,6 +40,10 @@ class MaskedPooling(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        # Keras's automatic config refuses a dtype policy that is given as an object.
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -73,3 +79,69 @@ class MaskedMaxPooling(MaskedPooling):
     def pool(self, x, mask):
         highest = ops.max(ops.where(mask > 0, x, LOWEST), axis=1)
         return ops.where(ops.max(mask, axis=1) > 0, highest, 0.0)
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class FirstTokenPooling(MaskedPooling):
+    """`y = x_0`, the vector of `[CLS]`.
+
+    See `MaskedPooling` for the call arguments. A row that begins with padding gives
+    zeros.
+
+    Example:
+
+    >>> x = np.array([[[1.0], [3.0], [9.0]]], "float32")
+    >>> float(FirstTokenPooling()(x, np.array([[1, 1, 0]]))[0, 0])
+    1.0
+    """
+
+    def pool(self, x, mask):
+        return x[:, 0]
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class AttentionPooling(MaskedPooling):
+    """A mean of the tokens with learned weights.
+
+    `y = sum_t a_t x_t` with `a = softmax_t(w x_t)` over the tokens. The weights `w`
+    start at zero, so that it begins as the plain mean.
+
+    Source: https://arxiv.org/abs/1703.03130 with one row of attention and no hidden
+    layer. See `MaskedPooling` for the call arguments.
+
+    Example:
+
+    >>> x = np.array([[[1.0], [3.0], [9.0]]], "float32")
+    >>> float(AttentionPooling()(x, np.array([[1, 1, 0]]))[0, 0])
+    2.0
+    """
+
+    def build(self, input_shape):
+        self.token_weights = self.add_weight(
+            name="token_weights", shape=(input_shape[-1], 1), initializer="zeros"
+        )
+
+    def pool(self, x, mask):
+        logits = ops.matmul(x, ops.cast(self.token_weights, "float32"))
+        weights = ops.softmax(ops.where(mask > 0, logits, LOWEST), axis=1)
+        return ops.sum(weights * mask * x, axis=1)
+
+
+POOLINGS = {
+    "attention": AttentionPooling,
+    "first": FirstTokenPooling,
+    "max": MaskedMaxPooling,
+    "mean": MaskedAveragePooling,
+}
+
+
+def get(identifier, dtype=None, name=None):
+    """Return a pooling from its name, config or instance, or `None` for `None`."""
+    return resolve_scheme(
+        identifier, POOLINGS, "pooling", MaskedPooling, dtype=dtype, name=name
+    )
+
+
+def serialize(pooling):
+    """Config that `get` reads back."""
+    return serialize_scheme(pooling)

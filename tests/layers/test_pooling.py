@@ -6,7 +6,13 @@ import pytest
 from contract import to_numpy
 from gradients import gradient
 
-from bert4keras3.layers.pooling import MaskedAveragePooling, MaskedMaxPooling
+from bert4keras3.layers import pooling
+from bert4keras3.layers.pooling import (
+    AttentionPooling,
+    FirstTokenPooling,
+    MaskedAveragePooling,
+    MaskedMaxPooling,
+)
 
 RNG = np.random.default_rng(2)
 POOLINGS = {"gap1d": MaskedAveragePooling, "gmp1d": MaskedMaxPooling}
@@ -67,3 +73,33 @@ def test_very_negative_tokens_are_not_taken_for_padding():
     x = np.full((1, 2, 3), -1e20, "float32")
     given = to_numpy(MaskedMaxPooling()(x, np.array([[1, 0]])))
     np.testing.assert_allclose(given, -1e20, rtol=1e-6)
+
+
+def test_first_token_and_attention_against_the_formula():
+    x = normal(3, 6, 4)
+    mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1], [0] * 6])
+    first = to_numpy(FirstTokenPooling()(x, mask))
+    np.testing.assert_array_equal(first, [x[0, 0], x[1, 0], 0 * x[2, 0]])
+    layer = AttentionPooling()
+    np.testing.assert_allclose(
+        to_numpy(layer(x, mask)), to_numpy(MaskedAveragePooling()(x, mask)), atol=1e-6
+    )
+    weights = normal(4, 1)
+    layer.set_weights([weights])
+    given = to_numpy(layer(x, mask))
+    for row in range(2):
+        tokens = x[row, mask[row] == 1]
+        shares = np.exp(tokens @ weights)
+        expected = (shares * tokens).sum(0) / shares.sum()
+        np.testing.assert_allclose(given[row], expected, atol=1e-5)
+    assert np.all(given[2] == 0)
+    dirty = np.where(mask[..., None] == 1, x, np.nan).astype("float32")
+    np.testing.assert_allclose(to_numpy(layer(dirty, mask)), given, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(pooling.POOLINGS))
+def test_poolings_by_name(name):
+    layer = pooling.get(name, dtype="mixed_bfloat16", name="pooling")
+    again = pooling.get(pooling.serialize(layer))
+    assert type(again) is pooling.POOLINGS[name] and again.name == "pooling"
+    assert again.dtype_policy.name == "mixed_bfloat16"
