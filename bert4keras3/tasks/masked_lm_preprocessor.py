@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from bert4keras3.text.tokenizer import Tokenizer
+from bert4keras3.tasks.text_preprocessor import TextPreprocessor
 from bert4keras3.training.whole_word_masking import (
     WholeWordMasker,
     number_of_predictions,
@@ -11,7 +11,7 @@ from bert4keras3.training.whole_word_masking import (
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
-class MaskedLMPreprocessor:
+class MaskedLMPreprocessor(TextPreprocessor):
     """Encodes texts and masks whole words of them, anew at every call.
 
     A word is what `word_segmenter` gives, or, without one, a token with the `##` pieces
@@ -46,8 +46,7 @@ class MaskedLMPreprocessor:
         word_segmenter=None,
         seed=None,
     ):
-        self.tokenizer = tokenizer
-        self.sequence_length = sequence_length
+        super().__init__(tokenizer, sequence_length)
         self.mask_rate = mask_rate
         self.word_segmenter = word_segmenter
         self.seed = seed
@@ -131,39 +130,5 @@ class MaskedLMPreprocessor:
                 "A preprocessor with a `word_segmenter` function cannot be saved. Save "
                 "the task without it (preprocessor=None), or set word_segmenter=None."
             )
-        return {
-            "tokenizer": tokenizer_config(self.tokenizer),
-            "sequence_length": self.sequence_length,
-            "mask_rate": self.mask_rate,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "tokenizer": Tokenizer(**config["tokenizer"])})
-
-
-def tokenizer_config(tokenizer):
-    """Arguments that build an equal `Tokenizer`, as plain data.
-
-    Raises:
-        ValueError: the tokenizer cuts words by a function, which is not data.
-    """
-    if not isinstance(tokenizer.pre_tokenize, str | None):
-        raise ValueError(
-            "A tokenizer whose `pre_tokenize` is a function cannot be saved. Use "
-            "pre_tokenize='jieba', or save the model without its preprocessor."
-        )
-    return {
-        "vocabulary": list(tokenizer.vocabulary),
-        "lowercase": tokenizer.lowercase,
-        "pre_tokenize": tokenizer.pre_tokenize,
-        "max_word_length": tokenizer.max_word_length,
-        "unk_token": tokenizer.unk_token,
-        "pad_token": tokenizer.pad_token,
-        "cls_token": tokenizer.cls_token,
-        "sep_token": tokenizer.sep_token,
-        "mask_token": tokenizer.mask_token,
-        "token_translate": dict(tokenizer.token_translate),
-        "zero_segments": tokenizer.zero_segments,
-    }
+        config = super().get_config()
+        return {**config, "mask_rate": self.mask_rate, "seed": self.seed}

@@ -19,6 +19,10 @@ class Task(keras.Model):
     `tf.data.Dataset` of strings. Text is encoded batch by batch, so random masking
     differs from epoch to epoch.
 
+    A subclass builds its head, sets `preprocessor_class` and may override
+    `default_loss`, `default_metrics`, `prepare_labels` and, with arguments of its own,
+    `get_config`.
+
     Args:
         backbone: a `Backbone`.
         preprocessor: turns texts into model inputs; `None` for a task that takes
@@ -47,6 +51,81 @@ class Task(keras.Model):
         """`(B, T, hidden_dim)` of the backbone, with or without a pooler."""
         outputs = self.backbone(inputs, training=training)
         return outputs["hidden_states"] if isinstance(outputs, dict) else outputs
+
+    def compile(
+        self,
+        optimizer="auto",
+        loss="auto",
+        loss_weights=None,
+        metrics="auto",
+        **kwargs,
+    ):
+        """`keras.Model.compile` that knows what fits the task.
+
+        Args:
+            optimizer: `"auto"` for Adam at a learning rate of 2e-5.
+            loss: `"auto"` for the loss of the task.
+            loss_weights: as in Keras.
+            metrics: `"auto"` for the metrics of the task, which are left out when
+                another loss was chosen.
+            **kwargs: as in Keras.
+        """
+        self._compile_arguments = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            **kwargs,
+        }
+        if isinstance(metrics, str) and metrics == "auto":
+            chosen = isinstance(loss, str) and loss == "auto"
+            metrics = self.default_metrics() if chosen else None
+        if isinstance(loss, str) and loss == "auto":
+            loss = self.default_loss()
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.Adam(2e-5)
+            self._compile_arguments["optimizer"] = optimizer
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            **kwargs,
+        )
+
+    def default_loss(self):
+        """The loss that `compile` takes; here cross-entropy of integer labels."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def default_metrics(self):
+        """The metrics that `compile` takes with the default loss."""
+        return None
+
+    def prepare_labels(self, labels):
+        """Labels as the preprocessor takes them, from those of a user, checked.
+
+        Args:
+            labels: what was passed to `fit` or `evaluate` beside raw texts.
+
+        Raises:
+            ValueError: a label that the task does not know.
+        """
+        return labels
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        # An optimizer that has not begun has no variables in the file to be loaded.
+        began = bool(getattr(self.optimizer, "built", False))
+        return keras.saving.serialize_keras_object(
+            {"arguments": self._compile_arguments, "optimizer_began": began}
+        )
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config["arguments"])
+        if config["optimizer_began"]:
+            self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, batch_size=None, validation_data=None, **kwargs):
         """`keras.Model.fit` which also takes raw text."""
@@ -89,9 +168,31 @@ class Task(keras.Model):
         return super().predict(x, batch_size=batch_size, **kwargs)
 
     def _text_batches(self, x, y, batch_size, **kwargs):
-        return TextBatches(
-            self._require_preprocessor(), x, y, batch_size or 32, **kwargs
-        )
+        preprocessor = self._require_preprocessor()
+        if y is not None:
+            y = self.prepare_labels(y)
+        return TextBatches(preprocessor, x, y, batch_size or 32, **kwargs)
+
+    def outputs_of(self, texts, pairs=None, batch_size=32):
+        """Inputs and outputs batch by batch, for answers in words.
+
+        Args:
+            texts: list of strings.
+            pairs: second texts, or `None`.
+            batch_size: texts per batch.
+
+        Yields:
+            `(inputs, outputs)` of one batch, as NumPy arrays. Batches may differ in
+            length.
+        """
+        x = texts if pairs is None else (texts, pairs)
+        batches = self._text_batches(x, None, batch_size, inputs_only=True)
+        for index in range(len(batches)):
+            inputs = batches[index]
+            yield (
+                inputs,
+                keras.tree.map_structure(to_numpy, self.predict_on_batch(inputs)),
+            )
 
     def _encoded(self, x, inputs_only=False):
         if not is_text_dataset(x):
@@ -128,3 +229,10 @@ class Task(keras.Model):
 def to_numpy(tensor):
     """A NumPy array of a tensor of any backend."""
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def softmax(logits, axis=-1):
+    """Softmax of a NumPy array, in float64."""
+    logits = np.asarray(logits, "float64")
+    powers = np.exp(logits - logits.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)

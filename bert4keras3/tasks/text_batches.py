@@ -143,3 +143,36 @@ def _split_pairs(texts):
     if isinstance(texts, tuple) and len(texts) == 2 and not isinstance(texts[0], str):
         return list(texts[0]), list(texts[1])
     return list(texts), None
+
+
+class ArrayBatches(keras.utils.PyDataset):
+    """Batches of arrays that are all encoded before the first is read.
+
+    Args:
+        arrays: inputs, or a tuple of inputs, labels and weights; nested dicts and
+            tuples of arrays with equal first dimensions.
+        batch_size: rows per batch; the last batch may be smaller.
+        shuffle: draw a new order at each epoch.
+    """
+
+    def __init__(self, arrays, batch_size=32, shuffle=False, **kwargs):
+        super().__init__(**kwargs)
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.order = np.arange(len(keras.tree.flatten(arrays)[0]))
+        # From NumPy's global state, which `keras.utils.set_random_seed` sets.
+        self.random = np.random.default_rng(np.random.randint(2**31))
+        self.shuffle = shuffle
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        rows = self.order[start : start + self.batch_size]
+        return keras.tree.map_structure(lambda array: array[rows], self.arrays)
+
+    def on_epoch_end(self):
+        if self.shuffle:
+            self.random.shuffle(self.order)

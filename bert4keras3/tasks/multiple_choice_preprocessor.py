@@ -1,0 +1,93 @@
+"""From texts with several answers each to the inputs of multiple choice."""
+
+import keras
+import numpy as np
+
+from bert4keras3.tasks.text_preprocessor import TextPreprocessor
+
+
+@keras.saving.register_keras_serializable(package="bert4keras3")
+class MultipleChoicePreprocessor(TextPreprocessor):
+    """Encodes every choice together with its text: `[CLS] text [SEP] choice [SEP]`.
+
+    Args:
+        tokenizer, sequence_length: see `TextPreprocessor`. What is too long loses the
+            end of the text, as long as that is longer than the choice.
+        num_choices: how many choices a row of the arrays has; texts with fewer are
+            filled up with padding. `None` for the most in a batch.
+        truncate_from: `"right"` or `"left"`, where long texts are cut.
+
+    Call arguments:
+        texts: list of strings.
+        pairs: for each text the list of its choices.
+        labels: for each text the number of the right choice, or `None`.
+        inputs_only: give the inputs without labels.
+
+    Returns:
+        `inputs`, a dict of arrays `(B, C, T)`, or `(inputs, labels)`.
+
+    Raises:
+        ValueError: no choices, a single one, or more than `num_choices`.
+    """
+
+    def __init__(
+        self, tokenizer, sequence_length=None, num_choices=None, truncate_from="right"
+    ):
+        super().__init__(tokenizer, sequence_length)
+        self.num_choices = num_choices
+        self.truncate_from = truncate_from
+
+    def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
+        if pairs is None:
+            raise ValueError(
+                "Multiple choice takes texts and the choices of each: pass "
+                "(texts, choices), where choices[i] is a list of strings."
+            )
+        for row, choices in enumerate(pairs):
+            if isinstance(choices, str) or len(choices) < 2:
+                raise ValueError(
+                    "A text needs a list of two choices or more. Received "
+                    f"{choices!r} at row {row}."
+                )
+        most = max(len(choices) for choices in pairs)
+        width = self.num_choices or most
+        if most > width:
+            raise ValueError(
+                f"A text has {most} choices, but num_choices={width}. Build the "
+                "preprocessor with more."
+            )
+        encoded = self.tokenizer(
+            [text for text, c in zip(texts, pairs, strict=True) for _ in c],
+            [choice for choices in pairs for choice in choices],
+            length=self.sequence_length,
+            truncate_from=self.truncate_from,
+        )
+        place = np.array(
+            [row * width + at for row, c in enumerate(pairs) for at in range(len(c))]
+        )
+        inputs = {}
+        for name, array in encoded.items():
+            fill = self.tokenizer.pad_token_id if name == "token_ids" else 0
+            shape = (len(texts) * width, array.shape[1])
+            spread = np.full(shape, fill, array.dtype)
+            spread[place] = array
+            inputs[name] = spread.reshape(len(texts), width, -1)
+        if inputs_only or labels is None:
+            return inputs
+        return inputs, self._checked(labels, pairs)
+
+    def _checked(self, labels, choices):
+        for row, (label, each) in enumerate(zip(labels, choices, strict=True)):
+            if not 0 <= label < len(each):
+                raise ValueError(
+                    f"The right choice is {label}, but there are {len(each)} choices, "
+                    f"counted from 0: {each!r} (row {row})."
+                )
+        return np.asarray(labels, "int32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_choices": self.num_choices,
+            "truncate_from": self.truncate_from,
+        }
