@@ -21,13 +21,22 @@ ROOT = Path(__file__).parents[1]
 
 # What each part of bert4keras3 may import from its sister parts.
 BASE = {"naming", "ops"}
-BELOW_TASKS = BASE | {"text", "layers", "losses", "models"}
+BELOW_TASKS = BASE | {
+    "text",
+    "layers",
+    "losses",
+    "embedding_losses",
+    "metrics",
+    "models",
+}
 MAY_IMPORT = {
     "naming": set(),
     "ops": {"naming"},
     "text": set(),
     "layers": BASE,
     "losses": BASE,
+    "embedding_losses": BASE,
+    "metrics": BASE,
     "models": BASE | {"layers"},
     "training": BELOW_TASKS,
     "tasks": BELOW_TASKS | {"training"},

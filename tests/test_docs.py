@@ -56,7 +56,7 @@ def test_every_documented_name_exists(name):
         assert hasattr(importlib.import_module(module), attribute)
 
 
-@pytest.mark.parametrize("part", ["layers", "models", "tasks", "training"])
+@pytest.mark.parametrize("part", ["layers", "metrics", "models", "tasks", "training"])
 def test_every_public_file_is_documented(part):
     files = sorted((ROOT / "bert4keras3" / part).glob("[!_]*.py"))
     expected = {
