@@ -9,15 +9,17 @@ from bert4keras3.tasks.text_batches import (
     is_text,
     is_text_dataset,
 )
+from bert4keras3.training.extra_loss import ExtraLosses
 
 
-class Task(keras.Model):
+class Task(ExtraLosses, keras.Model):
     """A backbone with a head, which takes raw text when it has a preprocessor.
 
     `fit`, `evaluate` and `predict` accept prepared arrays as any Keras model does, and
     besides: a string, a list or array of strings, a pair of such lists, or a batched
     `tf.data.Dataset` of strings. Text is encoded batch by batch, so random masking
-    differs from epoch to epoch.
+    differs from epoch to epoch. `compile` takes terms of the training loss besides, see
+    `ExtraLosses`.
 
     Args:
         backbone: a `Backbone`.
