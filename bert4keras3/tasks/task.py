@@ -9,15 +9,17 @@ from bert4keras3.tasks.text_batches import (
     is_text,
     is_text_dataset,
 )
+from bert4keras3.training.extra_loss import ExtraLosses
 
 
-class Task(keras.Model):
+class Task(ExtraLosses, keras.Model):
     """A backbone with a head, which takes raw text when it has a preprocessor.
 
     `fit`, `evaluate` and `predict` accept prepared arrays as any Keras model does, and
     besides: a string, a list or array of strings, a pair of such lists, or a batched
     `tf.data.Dataset` of strings. Text is encoded batch by batch, so random masking
-    differs from epoch to epoch.
+    differs from epoch to epoch. `compile` takes terms of the training loss besides, see
+    `ExtraLosses`.
 
     A subclass builds its head, sets `preprocessor_class` and may override
     `default_loss`, `default_metrics`, `prepare_labels` and, with arguments of its own,
@@ -68,7 +70,7 @@ class Task(keras.Model):
             loss_weights: as in Keras.
             metrics: `"auto"` for the metrics of the task, which are left out when
                 another loss was chosen.
-            **kwargs: as in Keras.
+            **kwargs: as in Keras, and `extra_losses`, see `ExtraLosses`.
         """
         self._compile_arguments = {
             "optimizer": optimizer,

@@ -1,1 +1,1 @@
-"""What pretraining needs and Keras lacks: corpora, masking, schedules."""
+"""What training needs and Keras lacks: corpora, masking, schedules, loss terms."""
