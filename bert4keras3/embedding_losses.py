@@ -109,13 +109,13 @@ def simcse_loss(y_true, y_pred, temperature=0.05):
             f"`temperature` must be above 0, such as 0.05. Received {temperature}."
         )
     _check_pairs(y_pred)
-    rows = ops.arange(y_pred.shape[0])
+    rows = ops.arange(ops.shape(y_pred)[0])
     partner = rows + 1 - 2 * (rows % 2)
     vectors = _unit(y_pred)
     logits = ops.matmul(vectors, ops.transpose(vectors)) / temperature
     own = ops.expand_dims(rows, 1) == ops.expand_dims(rows, 0)
     logits = ops.where(own, MASKED_LOGIT, logits)
-    right = ops.one_hot(partner, y_pred.shape[0], dtype="float32")
+    right = ops.one_hot(partner, ops.shape(y_pred)[0], dtype="float32")
     chosen = ops.sum(ops.where(own, 0.0, logits) * right, axis=-1)
     return ops.logsumexp(logits, axis=-1) - chosen
 

@@ -94,7 +94,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
             "`y_true` must have shape (..., K) for `y_pred` of shape (..., C). "
             f"Received {tuple(y_true.shape)} and {tuple(y_pred.shape)}."
         )
-    num_classes = y_pred.shape[-1]
+    num_classes = ops.shape(y_pred)[-1]
     logits = ops.cast(y_pred, "float32")
     indices = ops.cast(y_true, "int32")
     if mask_zero:
@@ -108,8 +108,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
 def _many_hot(indices, num_classes):
     """float32 `(..., C)`, 1 at the indices; negative indices set nothing."""
     outer = ops.shape(indices)[:-1]
-    count = indices.shape[-1]
-    indices = ops.reshape(indices, (-1, count))
+    indices = ops.reshape(indices, (-1, ops.shape(indices)[-1]))
     rows = ops.shape(indices)[0]
     row = ops.broadcast_to(ops.expand_dims(ops.arange(rows), 1), ops.shape(indices))
     # Fillers go to one column more, which is cut off.

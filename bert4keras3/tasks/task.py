@@ -5,6 +5,7 @@ import numpy as np
 
 from bert4keras3.tasks.text_batches import (
     TextBatches,
+    as_stream,
     encode_dataset,
     is_text,
     is_text_dataset,
@@ -132,22 +133,21 @@ class Task(ExtraLosses, keras.Model):
     def fit(self, x=None, y=None, batch_size=None, validation_data=None, **kwargs):
         """`keras.Model.fit` which also takes raw text."""
         self.backbone.check_batch(x)
+        texts_per_batch = batch_size
         if is_text(x):
             shuffle = kwargs.pop("shuffle", True)
-            x, y, batch_size = (
-                self._text_batches(x, y, batch_size, shuffle=shuffle),
-                None,
-                None,
-            )
-        if is_text_dataset(x):
+            x = self._stream(x, y, batch_size, shuffle=shuffle)
+            y = batch_size = None
             # It shuffles itself, and Keras warns about its own default otherwise.
+            kwargs["shuffle"] = False
+        if is_text_dataset(x):
             x = self._encoded(x)
             kwargs["shuffle"] = False
         validation_data = self._encoded(validation_data)
         if isinstance(validation_data, tuple) and is_text(validation_data[0]):
-            validation_data = self._text_batches(*validation_data, batch_size)
+            validation_data = self._stream(*validation_data, texts_per_batch)
         elif is_text(validation_data):
-            validation_data = self._text_batches(validation_data, None, batch_size)
+            validation_data = self._stream(validation_data, None, texts_per_batch)
         return super().fit(
             x, y, batch_size=batch_size, validation_data=validation_data, **kwargs
         )
@@ -156,7 +156,7 @@ class Task(ExtraLosses, keras.Model):
         """`keras.Model.evaluate` which also takes raw text."""
         self.backbone.check_batch(x)
         if is_text(x):
-            x, y, batch_size = self._text_batches(x, y, batch_size), None, None
+            x, y, batch_size = self._stream(x, y, batch_size), None, None
         x = self._encoded(x)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
@@ -164,10 +164,14 @@ class Task(ExtraLosses, keras.Model):
         """`keras.Model.predict` which also takes raw text."""
         self.backbone.check_batch(x)
         if is_text(x):
-            x = self._text_batches(x, None, batch_size, inputs_only=True)
+            x = self._stream(x, None, batch_size, inputs_only=True)
             batch_size = None
         x = self._encoded(x, inputs_only=True)
         return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def _stream(self, x, y, batch_size, **kwargs):
+        batches = self._text_batches(x, y, batch_size, **kwargs)
+        return as_stream(batches, self.preprocessor.sequence_length)
 
     def _text_batches(self, x, y, batch_size, **kwargs):
         preprocessor = self._require_preprocessor()

@@ -137,6 +137,44 @@ class TextBatches(keras.utils.PyDataset):
             self.random.shuffle(self.order)
 
 
+def as_stream(batches, sequence_length):
+    """What `fit` should be given on this backend for batches of unequal lengths.
+
+    Keras takes the shapes of a `PyDataset` on TensorFlow from its first two batches and
+    refuses a later one of another length, so there it becomes a `tf.data.Dataset`.
+
+    Args:
+        batches: a `TextBatches` or `ArrayBatches`.
+        sequence_length: length of the inputs, if all batches have the same.
+
+    Returns:
+        `batches`, or a `tf.data.Dataset` that shuffles as they do.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    length = sequence_length if isinstance(sequence_length, int) else None
+
+    def spec(array):
+        array = np.asarray(array)
+        last = [length if size == length else None for size in array.shape[1:][-1:]]
+        shape = [None] * (array.ndim - len(last)) + last
+        return tf.TensorSpec(shape, array.dtype)
+
+    signature = keras.tree.map_structure(spec, batches[0])
+
+    def one_epoch():
+        # Here and not at the end, which Keras need not reach: it counts the steps.
+        batches.on_epoch_end()
+        for index in range(len(batches)):
+            yield batches[index]
+
+    dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
 def _split_pairs(texts):
     if isinstance(texts, str):
         return [texts], None
