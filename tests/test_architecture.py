@@ -3,7 +3,9 @@
     ops  <-  layers  <-  models  <-  tasks  <-  zoo  <-  examples
 
 An arrow points to what may be imported. ``text`` stands beside ``ops`` and imports
-nothing of ours; ``training`` may use everything below the tasks.
+nothing of ours; ``training`` may use everything below the tasks. ``hub`` stands beside
+``zoo``: it uses the tasks, only who asks for it imports it, and it alone imports
+KerasHub, by its public names.
 """
 
 import ast
@@ -125,6 +127,7 @@ def imports(path, *, at_import_time=False):
 
 LIBRARY = python_files("bert4keras3")
 ZOO = python_files("zoo")
+HUB = python_files("bert4keras3/hub")
 
 
 def test_there_is_something_to_check():
@@ -171,8 +174,9 @@ def test_library_touches_no_network_and_no_checkpoint(path):
     ids=module_name,
 )
 def test_heavy_modules_are_imported_where_they_are_used(path):
+    heavy = HEAVY - {"keras_hub"} if path in HUB else HEAVY
     for name, line in imports(path, at_import_time=True):
-        assert name.partition(".")[0] not in HEAVY, (
+        assert name.partition(".")[0] not in heavy, (
             f"{path}:{line} imports {name} at import time; move it into the function"
         )
 
@@ -182,6 +186,27 @@ def test_examples_are_imported_by_nobody():
     assert files
     for path in files:
         assert not [name for name, _ in imports(path) if name.startswith("examples")]
+
+
+def test_hub_is_imported_by_nobody():
+    assert HUB
+    for path in sorted(set(LIBRARY + ZOO) - set(HUB)):
+        names = [name for name, _ in imports(path)]
+        assert not [name for name in names if name.startswith("bert4keras3.hub")], path
+
+
+@pytest.mark.parametrize("path", LIBRARY + ZOO, ids=module_name)
+def test_keras_hub_is_used_by_its_public_names(path):
+    """Found in the syntax tree: `keras_hub.models.Backbone`, never `keras_hub.src`."""
+    for name, line in imports(path):
+        if name.partition(".")[0] == "keras_hub":
+            assert name == "keras_hub", f"{path}:{line} imports {name}"
+            assert path in HUB, f"{path}:{line} imports KerasHub"
+    public = {"layers", "metrics", "models", "samplers", "tokenizers", "utils"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "keras_hub":
+                assert node.attr in public, f"{path}:{node.lineno}: {node.attr}"
 
 
 def test_no_architecture_imports_another():

@@ -56,7 +56,9 @@ def test_every_documented_name_exists(name):
         assert hasattr(importlib.import_module(module), attribute)
 
 
-@pytest.mark.parametrize("part", ["layers", "metrics", "models", "tasks", "training"])
+@pytest.mark.parametrize(
+    "part", ["hub", "layers", "metrics", "models", "tasks", "training"]
+)
 def test_every_public_file_is_documented(part):
     files = sorted((ROOT / "bert4keras3" / part).glob("[!_]*.py"))
     expected = {
@@ -75,7 +77,7 @@ def test_every_exported_name_of_text_is_documented():
     assert not missing, "add to docs/reference/text.md"
 
 
-@pytest.mark.parametrize("part", ["layers", "models"])
+@pytest.mark.parametrize("part", ["hub", "layers", "models"])
 def test_every_public_class_is_exported(part):
     package = importlib.import_module(f"bert4keras3.{part}")
     assert len(package.__all__) >= 4

@@ -34,8 +34,9 @@ class Backbone(keras.Model):
     # Whether pairs of texts are fed with zero segment ids, as the authors did.
     zero_segments = False
 
-    def __init__(self, inputs, outputs, config, dtype=None, **kwargs):
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+    def __init__(self, inputs, outputs, config, dtype=None, name=None, trainable=True):
+        # Keras would take any other argument, and forget it.
+        super().__init__(inputs=inputs, outputs=outputs, name=name, trainable=trainable)
         # Position ids must not be rounded to the compute dtype on the way in.
         self.autocast = False
         self._dtype_argument = dtype

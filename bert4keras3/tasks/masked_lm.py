@@ -146,6 +146,11 @@ class MaskedLM(Task):
             x = ops.take_along_axis(x, positions, axis=1)
         return self.head(x, training=training)
 
+    def compute_output_spec(self, inputs, training=None):
+        places = inputs.get("mask_positions", inputs["token_ids"])
+        shape = (*places.shape, self.backbone.vocabulary_size)
+        return keras.KerasTensor(shape, dtype="float32")
+
     def fill(self, text, top_k=5):
         """Most likely tokens for every `[MASK]` in a text.
 

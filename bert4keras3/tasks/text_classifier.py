@@ -75,6 +75,10 @@ class TextClassifier(Task):
         x = self.dropout_layer(x, training=training)
         return ops.cast(self.head(x), "float32")
 
+    def compute_output_spec(self, inputs, training=None):
+        batch_size = inputs["token_ids"].shape[0]
+        return keras.KerasTensor((batch_size, self.num_classes), dtype="float32")
+
     def default_metrics(self):
         return ["sparse_categorical_accuracy"]
 

@@ -78,6 +78,11 @@ class TextEmbedder(Task):
         centred = x - ops.convert_to_tensor(self.whitening_mean)
         return ops.matmul(centred, ops.convert_to_tensor(self.whitening_kernel))
 
+    def compute_output_spec(self, inputs, training=None):
+        dim = self.whitening_dim or self.backbone.hidden_dim
+        batch_size = inputs["token_ids"].shape[0]
+        return keras.KerasTensor((batch_size, dim), dtype="float32")
+
     def default_loss(self):
         raise ValueError(
             "A text embedder has no loss of its own. Pass loss=CoSENT() for pairs with "
