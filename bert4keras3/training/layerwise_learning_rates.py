@@ -46,8 +46,8 @@ class LayerwiseLearningRates(OptimizerWrapper):
     >>> weights = [keras.Variable(np.ones(2, "float32"), name=n) for n in ("a", "b")]
     >>> optimizer = LayerwiseLearningRates(keras.optimizers.SGD(0.5), {"b": 0.1})
     >>> optimizer.apply([keras.ops.ones(2)] * 2, weights)
-    >>> float(weights[0][0]), round(float(weights[1][0]), 6)
-    (0.5, 0.95)
+    >>> [round(float(keras.ops.min(weight)), 6) for weight in weights] == [0.5, 0.95]
+    True
     """
 
     def __init__(self, optimizer: Any, factors: Mapping[str, Any], **kwargs: Any):
