@@ -38,7 +38,8 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     >>> float(multilabel_categorical_crossentropy(t, 1e4 * (2 * t - 1))[0])
     0.0
     """
-    if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
+    classes = {y_true.shape[-1], y_pred.shape[-1]} - {None}
+    if len(y_true.shape) != len(y_pred.shape) or len(classes) > 1:
         raise ValueError(
             "`y_true` and `y_pred` must have the same shape (..., classes). Received "
             f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."
@@ -94,7 +95,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
             "`y_true` must have shape (..., K) for `y_pred` of shape (..., C). "
             f"Received {tuple(y_true.shape)} and {tuple(y_pred.shape)}."
         )
-    num_classes = y_pred.shape[-1]
+    num_classes = ops.shape(y_pred)[-1]
     logits = ops.cast(y_pred, "float32")
     indices = ops.cast(y_true, "int32")
     if mask_zero:
@@ -107,8 +108,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
 
 def _many_hot(indices, num_classes):
     """float32 `(..., C)`, 1 at the indices; negative indices set nothing."""
-    outer = ops.shape(indices)[:-1]
-    count = indices.shape[-1]
+    *outer, count = ops.shape(indices)
     indices = ops.reshape(indices, (-1, count))
     rows = ops.shape(indices)[0]
     row = ops.broadcast_to(ops.expand_dims(ops.arange(rows), 1), ops.shape(indices))

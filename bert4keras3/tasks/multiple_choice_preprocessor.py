@@ -37,6 +37,10 @@ class MultipleChoicePreprocessor(TextPreprocessor):
         self.num_choices = num_choices
         self.truncate_from = truncate_from
 
+    @property
+    def has_fixed_shapes(self):
+        return super().has_fixed_shapes and self.num_choices is not None
+
     def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
         if pairs is None:
             raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 from bert4keras3.tasks.text_batches import (
     TextBatches,
     encode_dataset,
+    for_trainer,
     is_text,
     is_text_dataset,
 )
@@ -132,22 +133,22 @@ class Task(ExtraLosses, keras.Model):
     def fit(self, x=None, y=None, batch_size=None, validation_data=None, **kwargs):
         """`keras.Model.fit` which also takes raw text."""
         self.backbone.check_batch(x)
+        text_batch_size = batch_size
         if is_text(x):
             shuffle = kwargs.pop("shuffle", True)
-            x, y, batch_size = (
-                self._text_batches(x, y, batch_size, shuffle=shuffle),
-                None,
-                None,
-            )
-        if is_text_dataset(x):
-            # It shuffles itself, and Keras warns about its own default otherwise.
-            x = self._encoded(x)
+            batches = self._text_batches(x, y, batch_size, shuffle=shuffle)
+            x, y, batch_size = for_trainer(batches), None, None
+        x = self._encoded(x)
+        if hasattr(x, "element_spec"):
+            # A dataset shuffles itself, and Keras warns about its own default.
             kwargs["shuffle"] = False
         validation_data = self._encoded(validation_data)
         if isinstance(validation_data, tuple) and is_text(validation_data[0]):
-            validation_data = self._text_batches(*validation_data, batch_size)
+            batches = self._text_batches(*validation_data, text_batch_size)
+            validation_data = for_trainer(batches)
         elif is_text(validation_data):
-            validation_data = self._text_batches(validation_data, None, batch_size)
+            batches = self._text_batches(validation_data, None, text_batch_size)
+            validation_data = for_trainer(batches)
         return super().fit(
             x, y, batch_size=batch_size, validation_data=validation_data, **kwargs
         )
@@ -156,7 +157,8 @@ class Task(ExtraLosses, keras.Model):
         """`keras.Model.evaluate` which also takes raw text."""
         self.backbone.check_batch(x)
         if is_text(x):
-            x, y, batch_size = self._text_batches(x, y, batch_size), None, None
+            x, y = for_trainer(self._text_batches(x, y, batch_size)), None
+            batch_size = None
         x = self._encoded(x)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
@@ -164,8 +166,8 @@ class Task(ExtraLosses, keras.Model):
         """`keras.Model.predict` which also takes raw text."""
         self.backbone.check_batch(x)
         if is_text(x):
-            x = self._text_batches(x, None, batch_size, inputs_only=True)
-            batch_size = None
+            batches = self._text_batches(x, None, batch_size, inputs_only=True)
+            x, batch_size = for_trainer(batches), None
         x = self._encoded(x, inputs_only=True)
         return super().predict(x, batch_size=batch_size, **kwargs)
 

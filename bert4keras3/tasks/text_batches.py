@@ -115,6 +115,10 @@ class TextBatches(keras.utils.PyDataset):
         self.shuffle = shuffle
         self.on_epoch_end()
 
+    @property
+    def has_fixed_shapes(self):
+        return getattr(self.preprocessor, "has_fixed_shapes", False)
+
     def __len__(self):
         return -(-len(self.order) // self.batch_size)
 
@@ -145,6 +149,30 @@ def _split_pairs(texts):
     return list(texts), None
 
 
+def for_trainer(batches):
+    """Batches as `fit` can read them, also where they differ in length.
+
+    On TensorFlow, Keras takes the shapes of all batches from the first two, and refuses
+    a later one that is longer. There a `tf.data.Dataset` that leaves them open reads
+    them instead.
+    """
+    if keras.backend.backend() != "tensorflow" or batches.has_fixed_shapes:
+        return batches
+    import tensorflow as tf
+
+    def epoch():
+        yield from (batches[index] for index in range(len(batches)))
+        batches.on_epoch_end()
+
+    signature = keras.tree.map_structure(
+        lambda array: tf.TensorSpec([None] * array.ndim, array.dtype), batches[0]
+    )
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
+    # Without their number `fit` would learn the end of an epoch by running into it.
+    counted = tf.data.experimental.assert_cardinality(len(batches))
+    return dataset.apply(counted).prefetch(tf.data.AUTOTUNE)
+
+
 class ArrayBatches(keras.utils.PyDataset):
     """Batches of arrays that are all encoded before the first is read.
 
@@ -154,6 +182,8 @@ class ArrayBatches(keras.utils.PyDataset):
         batch_size: rows per batch; the last batch may be smaller.
         shuffle: draw a new order at each epoch.
     """
+
+    has_fixed_shapes = True
 
     def __init__(self, arrays, batch_size=32, shuffle=False, **kwargs):
         super().__init__(**kwargs)

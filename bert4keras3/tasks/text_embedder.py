@@ -15,7 +15,7 @@ class TextEmbedder(Task):
 
     `y = (pool(x) - m) K`, where `m` and `K` come from `fit_whitening` and are left out
     without `whitening_dim`. It is trained on pairs of texts, see
-    `TextEmbedderPreprocessor`: by `losses` of pairs with scores or of pairs alone.
+    `TextEmbedderPreprocessor`, by one of the losses of `embedding_losses`.
 
     Args:
         backbone: a `Backbone`.
@@ -80,8 +80,9 @@ class TextEmbedder(Task):
 
     def default_loss(self):
         raise ValueError(
-            "A text embedder has no loss of its own. Pass loss=CoSENT() for pairs with "
-            "scores, or loss=InBatchContrastive() for pairs that mean the same."
+            "A text embedder has no loss of its own. Pass one of "
+            "bert4keras3.embedding_losses: loss=CoSENTLoss() for pairs with scores, or "
+            "loss=SimCSELoss() for pairs that mean the same."
         )
 
     def embed(self, texts, normalize=True, batch_size=32):
