@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# PyTorch's threads wait for one another longer than these small products take.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 

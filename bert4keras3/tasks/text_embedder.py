@@ -7,6 +7,7 @@ from keras import ops
 from bert4keras3.layers import pooling as poolings
 from bert4keras3.tasks.task import Task, to_numpy
 from bert4keras3.tasks.text_embedder_preprocessor import TextEmbedderPreprocessor
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -100,9 +101,13 @@ class TextEmbedder(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(texts, str)
-        texts = [texts] if single else list(texts)
+        texts = as_batch(texts, "texts")
+        size = self.whitening_dim or self.backbone.hidden_dim
         vectors = np.concatenate(
-            [rows for _, rows in self.outputs_of(texts, batch_size=batch_size)]
+            [
+                np.zeros((0, size), "float32"),
+                *(rows for _, rows in self.outputs_of(texts, batch_size=batch_size)),
+            ]
         )
         if normalize:
             lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
