@@ -46,7 +46,8 @@ def load(
             `.weights.h5` file of ours, to be put into the named model.
         task: name of a head, for example `"masked_lm"`; `None` for the backbone.
         preprocessor: of the task: `"default"` makes it from the model's vocabulary if
-            there is one; `None` for a task that takes prepared token ids.
+            there is one, and fetches it for `weights=None` if an argument of the
+            preprocessor was passed; `None` for a task that takes prepared token ids.
         keep_tokens: ids of the vocabulary to keep, in their new order.
         compound_tokens: tokens to add, each a list of kept ids to be averaged, or a
             pair of such a list and averaging weights.
@@ -258,6 +259,9 @@ def _preprocessor(
     """The task's own preprocessor, or `None` where there is no vocabulary at hand."""
     if task_class.preprocessor_class is None or compound_tokens is not None:
         return None
+    if source.path is None and arguments:
+        # Random weights, but arguments that make no sense without a vocabulary.
+        source = source.fetched()
     folder = source.folder
     if folder is None or not (folder / "vocab.txt").is_file():
         if arguments:

@@ -12,6 +12,10 @@ from bert4keras3.tasks.text_preprocessor import TextPreprocessor
 class MultipleChoicePreprocessor(TextPreprocessor):
     """Encodes every choice together with its text: `[CLS] text [SEP] choice [SEP]`.
 
+    A choice may have several parts, such as a question and an answer, or an idiom and
+    the text after it: `[CLS] text [SEP] part [SEP] part [SEP]`. A `[SEP]` written in a
+    text then counts as one.
+
     Args:
         tokenizer, sequence_length: see `TextPreprocessor`. What is too long loses the
             end of the text, as long as that is longer than the choice.
@@ -21,7 +25,7 @@ class MultipleChoicePreprocessor(TextPreprocessor):
 
     Call arguments:
         texts: list of strings.
-        pairs: for each text the list of its choices.
+        pairs: for each text the list of its choices, strings or tuples of strings.
         labels: for each text the number of the right choice, or `None`.
         inputs_only: give the inputs without labels.
 
@@ -38,10 +42,6 @@ class MultipleChoicePreprocessor(TextPreprocessor):
         super().__init__(tokenizer, sequence_length)
         self.num_choices = num_choices
         self.truncate_from = truncate_from
-
-    @property
-    def has_fixed_shapes(self):
-        return super().has_fixed_shapes and self.num_choices is not None
 
     def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
         if pairs is None:
@@ -62,11 +62,15 @@ class MultipleChoicePreprocessor(TextPreprocessor):
                 f"A text has {most} choices, but num_choices={width}. Build the "
                 "preprocessor with more."
             )
+        separator = self.tokenizer.sep_token
+        flat = [choice for choices in pairs for choice in choices]
+        in_parts = any(isinstance(choice, tuple) for choice in flat)
         encoded = self.tokenizer(
             [text for text, c in zip(texts, pairs, strict=True) for _ in c],
-            [choice for choices in pairs for choice in choices],
+            [c if isinstance(c, str) else separator.join(c) for c in flat],
             length=self.sequence_length,
             truncate_from=self.truncate_from,
+            allow_special=(separator,) if in_parts else (),
         )
         place = np.array(
             [row * width + at for row, c in enumerate(pairs) for at in range(len(c))]

@@ -5,9 +5,9 @@ import numpy as np
 
 from bert4keras3.tasks.text_batches import (
     TextBatches,
+    as_stream,
     check_texts,
     encode_dataset,
-    for_trainer,
     is_text,
     is_text_dataset,
 )
@@ -136,22 +136,21 @@ class Task(ExtraLosses, keras.Model):
         """`keras.Model.fit` which also takes raw text."""
         self.backbone.check_batch(x)
         check_texts(x)
-        text_batch_size = batch_size
+        texts_per_batch = batch_size
         if is_text(x):
             shuffle = kwargs.pop("shuffle", True)
-            batches = self._text_batches(x, y, batch_size, shuffle=shuffle)
-            x, y, batch_size = for_trainer(batches), None, None
-        x = self._encoded(x)
-        if hasattr(x, "element_spec"):
-            # A dataset shuffles itself, and Keras warns about its own default.
+            x = self._stream(x, y, batch_size, shuffle=shuffle)
+            y = batch_size = None
+            # It shuffles itself, and Keras warns about its own default otherwise.
+            kwargs["shuffle"] = False
+        if is_text_dataset(x):
+            x = self._encoded(x)
             kwargs["shuffle"] = False
         validation_data = self._encoded(validation_data)
         if isinstance(validation_data, tuple) and is_text(validation_data[0]):
-            batches = self._text_batches(*validation_data, text_batch_size)
-            validation_data = for_trainer(batches)
+            validation_data = self._stream(*validation_data, texts_per_batch)
         elif is_text(validation_data):
-            batches = self._text_batches(validation_data, None, text_batch_size)
-            validation_data = for_trainer(batches)
+            validation_data = self._stream(validation_data, None, texts_per_batch)
         return super().fit(
             x, y, batch_size=batch_size, validation_data=validation_data, **kwargs
         )
@@ -161,8 +160,7 @@ class Task(ExtraLosses, keras.Model):
         self.backbone.check_batch(x)
         check_texts(x)
         if is_text(x):
-            x, y = for_trainer(self._text_batches(x, y, batch_size)), None
-            batch_size = None
+            x, y, batch_size = self._stream(x, y, batch_size), None, None
         x = self._encoded(x)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
@@ -171,10 +169,14 @@ class Task(ExtraLosses, keras.Model):
         self.backbone.check_batch(x)
         check_texts(x)
         if is_text(x):
-            batches = self._text_batches(x, None, batch_size, inputs_only=True)
-            x, batch_size = for_trainer(batches), None
+            x = self._stream(x, None, batch_size, inputs_only=True)
+            batch_size = None
         x = self._encoded(x, inputs_only=True)
         return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def _stream(self, x, y, batch_size, **kwargs):
+        batches = self._text_batches(x, y, batch_size, **kwargs)
+        return as_stream(batches, self.preprocessor.sequence_length)
 
     def _text_batches(self, x, y, batch_size, **kwargs):
         preprocessor = self._require_preprocessor()

@@ -138,10 +138,6 @@ class TextBatches(keras.utils.PyDataset):
         self.shuffle = shuffle
         self.on_epoch_end()
 
-    @property
-    def has_fixed_shapes(self):
-        return getattr(self.preprocessor, "has_fixed_shapes", False)
-
     def __len__(self):
         return -(-len(self.order) // self.batch_size)
 
@@ -164,36 +160,50 @@ class TextBatches(keras.utils.PyDataset):
             self.random.shuffle(self.order)
 
 
+def as_stream(batches, sequence_length):
+    """What `fit` should be given on this backend for batches of unequal lengths.
+
+    Keras takes the shapes of a `PyDataset` on TensorFlow from its first two batches and
+    refuses a later one of another length, so there it becomes a `tf.data.Dataset`.
+
+    Args:
+        batches: a `TextBatches` or `ArrayBatches`.
+        sequence_length: length of the inputs, if all batches have the same.
+
+    Returns:
+        `batches`, or a `tf.data.Dataset` that shuffles as they do.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    length = sequence_length if isinstance(sequence_length, int) else None
+
+    def spec(array):
+        array = np.asarray(array)
+        last = [length if size == length else None for size in array.shape[1:][-1:]]
+        shape = [None] * (array.ndim - len(last)) + last
+        return tf.TensorSpec(shape, array.dtype)
+
+    signature = keras.tree.map_structure(spec, batches[0])
+
+    def one_epoch():
+        # Here and not at the end, which Keras need not reach: it counts the steps.
+        batches.on_epoch_end()
+        for index in range(len(batches)):
+            yield batches[index]
+
+    dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
 def _split_pairs(texts):
     if isinstance(texts, str):
         return [texts], None
     if isinstance(texts, tuple) and len(texts) == 2 and not isinstance(texts[0], str):
         return list(texts[0]), list(texts[1])
     return list(texts), None
-
-
-def for_trainer(batches):
-    """Batches as `fit` can read them, also where they differ in length.
-
-    On TensorFlow, Keras takes the shapes of all batches from the first two, and refuses
-    a later one that is longer. There a `tf.data.Dataset` that leaves them open reads
-    them instead.
-    """
-    if keras.backend.backend() != "tensorflow" or batches.has_fixed_shapes:
-        return batches
-    import tensorflow as tf
-
-    def epoch():
-        yield from (batches[index] for index in range(len(batches)))
-        batches.on_epoch_end()
-
-    signature = keras.tree.map_structure(
-        lambda array: tf.TensorSpec([None] * array.ndim, array.dtype), batches[0]
-    )
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    # Without their number `fit` would learn the end of an epoch by running into it.
-    counted = tf.data.experimental.assert_cardinality(len(batches))
-    return dataset.apply(counted).prefetch(tf.data.AUTOTUNE)
 
 
 class ArrayBatches(keras.utils.PyDataset):
@@ -205,8 +215,6 @@ class ArrayBatches(keras.utils.PyDataset):
         batch_size: rows per batch; the last batch may be smaller.
         shuffle: draw a new order at each epoch.
     """
-
-    has_fixed_shapes = True
 
     def __init__(self, arrays, batch_size=32, shuffle=False, **kwargs):
         super().__init__(**kwargs)

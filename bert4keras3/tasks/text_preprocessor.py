@@ -41,11 +41,6 @@ class TextPreprocessor:
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
 
-    @property
-    def has_fixed_shapes(self):
-        """Whether all batches have the same shapes but for their number of texts."""
-        return isinstance(self.sequence_length, int)
-
     def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
         inputs = self.tokenizer(texts, pairs, length=self.sequence_length)
         if inputs_only or labels is None:

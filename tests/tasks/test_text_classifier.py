@@ -50,6 +50,27 @@ def test_padding_changes_nothing(pooling):
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [[6, 8], None])
+def test_a_later_batch_may_have_another_length(length):
+    """Keras on TensorFlow takes the shapes from two batches, which are equal here."""
+    model = classifier(length=length)
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=JIT)
+    texts, labels = ["我们不坏"] * 4 + ["好", "我们很不坏"], ["good", "bad"] * 3
+    data = (texts, labels)
+    fit = {"batch_size": 2, "shuffle": False, "validation_data": data, "verbose": 0}
+    history = model.fit(texts, labels, **fit).history
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
+    singly = model.predict(texts, batch_size=1, verbose=0)
+    np.testing.assert_allclose(singly, model.predict(texts, verbose=0), atol=1e-4)
+
+
+def test_multiple_choice_reads_choices_of_several_parts():
+    preprocessor = MultipleChoicePreprocessor(Tokenizer(VOCABULARY), 12)
+    inputs = preprocessor(["好"], [[("天", "气"), ("很", "我们")]])
+    assert inputs["token_ids"][0, 0, :7].tolist() == [2, 5, 3, 7, 3, 8, 3]
+    assert inputs["token_ids"][0, 1, :8].tolist() == [2, 5, 3, 9, 3, 11, 12, 3]
+
+
 def test_learns_named_labels_from_raw_text_and_says_them():
     model = classifier()
     model.compile(keras.optimizers.Adam(3e-2), jit_compile=JIT)
