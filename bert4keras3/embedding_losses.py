@@ -3,8 +3,7 @@
 Both see a batch of vectors `(B, D)` in which rows `2k` and `2k + 1` are a pair. They
 run in float32 whatever the dtype of the vectors. Loss and gradient are finite for
 finite vectors, zeros included: a vector of zeros has cosine 0 with all. `B` must be
-known and even; under `fit` drop a last batch that is smaller, so that there is one
-shape.
+even.
 """
 
 import keras
@@ -27,11 +26,13 @@ def _unit(vectors):
 
 def _check_pairs(y_pred):
     shape = tuple(y_pred.shape)
-    if len(shape) != 2 or shape[0] is None or shape[0] % 2 or shape[0] < 2:
+    # TensorFlow traces `fit` without knowing how many rows a batch will have.
+    rows = 2 if len(shape) == 2 and shape[0] is None else shape[0]
+    if len(shape) != 2 or rows % 2 or rows < 2:
         raise ValueError(
             "Vectors must have the shape (2 * pairs, dim) with pairs in rows 2k and "
-            f"2k + 1, and a batch size that is known. Received {shape}; build the data "
-            "set with `drop_remainder=True`."
+            f"2k + 1. Received {shape}. Give the task pairs of texts, or batches of an "
+            "even size."
         )
 
 
@@ -55,7 +56,7 @@ def cosent_loss(y_true, y_pred, scale=20.0):
         float32 scalar, 0 where all labels are equal.
 
     Raises:
-        ValueError: vectors that are not pairs, or an unknown batch size.
+        ValueError: vectors that are not pairs.
 
     Example:
 
@@ -95,8 +96,7 @@ def simcse_loss(y_true, y_pred, temperature=0.05):
         float32 tensor `(B,)`.
 
     Raises:
-        ValueError: vectors that are not pairs, an unknown batch size, or a temperature
-            that is not positive.
+        ValueError: vectors that are not pairs, or a temperature that is not positive.
 
     Example:
 
@@ -115,8 +115,8 @@ def simcse_loss(y_true, y_pred, temperature=0.05):
     logits = ops.matmul(vectors, ops.transpose(vectors)) / temperature
     own = ops.expand_dims(rows, 1) == ops.expand_dims(rows, 0)
     logits = ops.where(own, MASKED_LOGIT, logits)
-    right = ops.one_hot(partner, ops.shape(y_pred)[0], dtype="float32")
-    chosen = ops.sum(ops.where(own, 0.0, logits) * right, axis=-1)
+    right = ops.expand_dims(partner, 1) == ops.expand_dims(rows, 0)
+    chosen = ops.sum(ops.where(right, logits, 0.0), axis=-1)
     return ops.logsumexp(logits, axis=-1) - chosen
 
 

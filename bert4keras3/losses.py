@@ -38,7 +38,8 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     >>> float(multilabel_categorical_crossentropy(t, 1e4 * (2 * t - 1))[0])
     0.0
     """
-    if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
+    classes = {y_true.shape[-1], y_pred.shape[-1]} - {None}
+    if len(y_true.shape) != len(y_pred.shape) or len(classes) > 1:
         raise ValueError(
             "`y_true` and `y_pred` must have the same shape (..., classes). Received "
             f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."
@@ -107,8 +108,8 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
 
 def _many_hot(indices, num_classes):
     """float32 `(..., C)`, 1 at the indices; negative indices set nothing."""
-    outer = ops.shape(indices)[:-1]
-    indices = ops.reshape(indices, (-1, ops.shape(indices)[-1]))
+    *outer, count = ops.shape(indices)
+    indices = ops.reshape(indices, (-1, count))
     rows = ops.shape(indices)[0]
     row = ops.broadcast_to(ops.expand_dims(ops.arange(rows), 1), ops.shape(indices))
     # Fillers go to one column more, which is cut off.

@@ -202,7 +202,7 @@ class SpanF1(keras.metrics.Metric):
         return ops.sum(f1) / ops.maximum(ops.sum(occurs), 1.0)
 
     def reset_state(self):
-        self.counts.assign(ops.zeros_like(self.counts))
+        self.counts.assign(ops.zeros(self.counts.shape, self.counts.dtype))
 
     def get_config(self):
         return {

@@ -13,6 +13,7 @@ from bert4keras3.tasks.entity_recognizer_preprocessor import (
 from bert4keras3.tasks.label_names import check_label_names, label_ids
 from bert4keras3.tasks.task import Task
 from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.text.inputs import as_batch
 
 POINTERS = {"efficient": EfficientGlobalPointer, "global": GlobalPointer}
 
@@ -90,7 +91,7 @@ class EntityRecognizer(Task):
     def default_loss(self):
         return span_loss
 
-    def prepare_labels(self, labels):
+    def prepare_labels(self, labels, texts):
         return [
             (self.num_classes, self._entities(row, entities))
             for row, entities in enumerate(labels)
@@ -104,9 +105,10 @@ class EntityRecognizer(Task):
                 "The label of a text is a list of entities (start, end, type). "
                 f"Received {entities!r} at row {row}."
             ) from error
-        ids = label_ids(kinds, self.label_names, self.num_classes)
+        place = f"row {row}, entity"
+        ids = label_ids(kinds, self.label_names, self.num_classes, place)
         return [
-            (int(start), int(end), int(kind))
+            (start, end, int(kind))
             for (start, end, _), kind in zip(entities, ids, strict=True)
         ]
 
@@ -126,7 +128,7 @@ class EntityRecognizer(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(texts, str)
-        texts = [texts] if single else list(texts)
+        texts = as_batch(texts, "texts")
         found = []
         for _, logits in self.outputs_of(texts, batch_size=batch_size):
             rows = texts[len(found) : len(found) + len(logits)]

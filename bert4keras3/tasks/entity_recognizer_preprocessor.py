@@ -57,7 +57,7 @@ class EntityRecognizerPreprocessor(TextPreprocessor):
         """int32 `(types, max_entities)` of one text."""
         found = [[] for _ in range(num_types)]
         for start, end, kind in entities:
-            check_span(start, end, len(text))
+            check_span(start, end, len(text), text)
             span = token_span(offsets, start, end)
             index = None if span is None else span[0] * length + span[1]
             if index is not None and index not in found[kind]:

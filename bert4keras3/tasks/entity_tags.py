@@ -4,6 +4,8 @@ An entity is `(start, end, type)`, half-open. Tags are `O`, `B-type` for the fir
 character and `I-type` for the others.
 """
 
+import numbers
+
 
 def bio_names(types):
     """Names of all tags, `O` first.
@@ -16,8 +18,8 @@ def bio_names(types):
     return ["O", *(f"{part}-{each}" for each in types for part in "BI")]
 
 
-def tags_of_entities(length, entities):
-    """BIO tags of a text of `length` characters.
+def tags_of_entities(length, entities, text=None):
+    """BIO tags of a text of `length` characters, which errors quote if it is given.
 
     Raises:
         ValueError: an entity outside the text, empty, or over another one, which tags
@@ -30,7 +32,7 @@ def tags_of_entities(length, entities):
     """
     tags = ["O"] * length
     for start, end, kind in sorted(entities):
-        check_span(start, end, length)
+        check_span(start, end, length, text)
         if any(tag != "O" for tag in tags[start:end]):
             raise ValueError(
                 f"The entity ({start}, {end}, {kind!r}) overlaps another one, which "
@@ -59,14 +61,17 @@ def entities_of_tags(tags):
     return entities
 
 
-def check_span(start, end, length):
+def check_span(start, end, length, text=None):
     """Refuse a span that is empty or reaches outside its text.
 
     Raises:
         ValueError: such a span.
     """
-    if not 0 <= start < end <= length:
+    whole = isinstance(start, numbers.Integral) and isinstance(end, numbers.Integral)
+    if not whole or not 0 <= start < end <= length:
+        quoted = "" if text is None else f" ({text[:40]!r})"
         raise ValueError(
-            f"The span ({start}, {end}) does not lie in a text of {length} characters. "
-            "Spans are half-open: the end is the place after the last character."
+            f"The span ({start!r}, {end!r}) does not lie in a text of {length} "
+            f"characters{quoted}. A span is two integers, and half-open: the end is "
+            "the place after the last character."
         )

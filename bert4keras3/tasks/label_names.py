@@ -6,13 +6,14 @@ import numbers
 import numpy as np
 
 
-def label_ids(labels, label_names, num_classes):
+def label_ids(labels, label_names, num_classes, place="row"):
     """Numbers of labels that are given by name or by number.
 
     Args:
         labels: sequence of strings or of integers.
         label_names: list of the names, or `None`.
         num_classes: how many classes there are.
+        place: what the error text calls the places of the sequence.
 
     Returns:
         int32 array.
@@ -29,35 +30,36 @@ def label_ids(labels, label_names, num_classes):
     """
     places = {name: place for place, name in enumerate(label_names or ())}
     ids = []
-    for row, label in enumerate(labels):
+    for number, label in enumerate(labels):
+        at = f"{place} {number}"
         if isinstance(label, str):
-            ids.append(_id_of_name(label, places, row))
+            ids.append(_id_of_name(label, places, at))
         elif isinstance(label, numbers.Integral | np.bool_):
             if not 0 <= label < num_classes:
                 raise ValueError(
-                    f"Label {int(label)} at row {row} is not in [0, {num_classes}). "
+                    f"Label {int(label)} at {at} is not in [0, {num_classes}). "
                     "Build the task with more classes, or mend the labels."
                 )
             ids.append(int(label))
         else:
             raise TypeError(
                 "A label is a string or an integer. Received "
-                f"{label!r} of type {type(label).__name__} at row {row}."
+                f"{label!r} of type {type(label).__name__} at {at}."
             )
     return np.array(ids, "int32")
 
 
-def _id_of_name(label, places, row):
+def _id_of_name(label, places, at):
     if not places:
         raise ValueError(
-            f"The label {label!r} at row {row} is a string, but the task knows no "
+            f"The label {label!r} at {at} is a string, but the task knows no "
             "names. Build it with label_names=[...], in the order of the classes."
         )
     if label not in places:
         near = difflib.get_close_matches(label, list(places), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"The label {label!r} at row {row} was not among the `label_names` that "
+            f"The label {label!r} at {at} was not among the `label_names` that "
             f"the task was built with.{hint} Known: {', '.join(places)}."
         )
     return places[label]

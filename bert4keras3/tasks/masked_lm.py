@@ -6,6 +6,7 @@ from keras import ops
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.tasks.masked_lm_preprocessor import MaskedLMPreprocessor
 from bert4keras3.tasks.task import Task, to_numpy
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -166,7 +167,9 @@ class MaskedLM(Task):
             ValueError: no preprocessor, or a text without a mask token.
         """
         single = isinstance(text, str)
-        texts = [text] if single else list(text)
+        texts = as_batch(text, "text")
+        if not texts:
+            return []
         preprocessor = self._require_preprocessor()
         tokenizer = preprocessor.tokenizer
         top_k = min(top_k, tokenizer.vocabulary_size)

@@ -1,5 +1,7 @@
 """From texts with several answers each to the inputs of multiple choice."""
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -85,11 +87,12 @@ class MultipleChoicePreprocessor(TextPreprocessor):
         return inputs, self._checked(labels, pairs)
 
     def _checked(self, labels, choices):
-        for row, (label, each) in enumerate(zip(labels, choices, strict=True)):
-            if not 0 <= label < len(each):
+        for label, each in zip(labels, choices, strict=True):
+            is_number = isinstance(label, numbers.Integral)
+            if not is_number or not 0 <= label < len(each):
                 raise ValueError(
-                    f"The right choice is {label}, but there are {len(each)} choices, "
-                    f"counted from 0: {each!r} (row {row})."
+                    f"The right choice is {label!r}, but there are {len(each)} "
+                    f"choices, with the numbers 0 to {len(each) - 1}: {each!r}."
                 )
         return np.asarray(labels, "int32")
 

@@ -11,7 +11,8 @@ from bert4keras3.tasks.question_answering_preprocessor import (
     QuestionAnsweringPreprocessor,
 )
 from bert4keras3.tasks.task import Task, softmax
-from bert4keras3.tasks.text_batches import ArrayBatches
+from bert4keras3.tasks.text_batches import ArrayBatches, check_texts
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -139,6 +140,7 @@ class QuestionAnswering(Task):
 
     def _text_batches(self, x, y, batch_size, shuffle=False, inputs_only=False):
         """Windows as rows, so that each batch has as many, whatever the passages."""
+        check_texts(x)
         if not isinstance(x, tuple) or len(x) != 2:
             x = (x, None)  # the preprocessor says what is missing
         questions, passages = ([each] if isinstance(each, str) else each for each in x)
@@ -164,8 +166,8 @@ class QuestionAnswering(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(questions, str)
-        if single:
-            questions, passages = [questions], [passages]
+        questions = as_batch(questions, "questions")
+        passages = as_batch(passages, "passages")
         inputs, windows = self._require_preprocessor().windows(questions, passages)
         found = [
             {"text": "", "start": 0, "end": 0, "score": 0.0, "logit": -np.inf}

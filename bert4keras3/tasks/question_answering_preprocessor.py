@@ -1,6 +1,7 @@
 """From questions and passages to windows of tokens, and from answers to spans."""
 
 import dataclasses
+import numbers
 
 import keras
 import numpy as np
@@ -87,6 +88,11 @@ class QuestionAnsweringPreprocessor(TextPreprocessor):
         inputs, windows = self.windows(texts, pairs)
         if inputs_only or labels is None:
             return inputs
+        if len(labels) != len(pairs):
+            raise ValueError(
+                f"There are {len(pairs)} passages but answers to {len(labels)}. Give "
+                "None for a question without an answer."
+            )
         spans = [
             find_answer(passage, answers)
             for passage, answers in zip(pairs, labels, strict=True)
@@ -105,6 +111,11 @@ class QuestionAnsweringPreprocessor(TextPreprocessor):
             raise ValueError(
                 "Question answering takes questions and passages: pass "
                 "(questions, passages)."
+            )
+        if len(questions) != len(passages):
+            raise ValueError(
+                f"There are {len(questions)} questions but {len(passages)} passages. "
+                "Give a passage for each question."
             )
         tokenizer, length = self.tokenizer, self.sequence_length
         rows, windows = [], []
@@ -192,9 +203,14 @@ def find_answer(passage, answers):
 
     Returns:
         `(start, end)`, `None` without answers, or `NOT_FOUND`.
+
+    Raises:
+        ValueError: an answer of another form.
     """
     if isinstance(answers, dict):
         answers = [answers]
+    for answer in answers or ():
+        _check_answer(answer)
     answers = [each for each in answers or () if each["text"]]
     for answer in answers:
         text, said = answer["text"], answer.get("answer_start", 0)
@@ -211,3 +227,14 @@ def find_answer(passage, answers):
             start = min(places, key=lambda place: abs(place - said))
             return start, start + len(text)
     return NOT_FOUND if answers else None
+
+
+def _check_answer(answer):
+    given = answer if isinstance(answer, dict) else {}
+    start = given.get("answer_start", 0)
+    if isinstance(given.get("text"), str) and isinstance(start, numbers.Integral):
+        return
+    raise ValueError(
+        'An answer is a dict {"text": string, "answer_start": integer}, and a question '
+        f"has one, a list of them, or None. Received {answer!r}."
+    )

@@ -11,6 +11,7 @@ from bert4keras3.tasks.relation_extractor_preprocessor import (
 )
 from bert4keras3.tasks.task import Task
 from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -101,18 +102,19 @@ class RelationExtractor(Task):
     def default_loss(self):
         return {"entities": span_loss, "heads": span_loss, "tails": span_loss}
 
-    def prepare_labels(self, labels):
+    def prepare_labels(self, labels, texts):
         prepared = []
         for row, relations in enumerate(labels):
             try:
                 names = [predicate for _, predicate, _ in relations]
-                spans = [(tuple(s), tuple(o)) for s, _, o in relations]
+                spans = [((a, b), (c, d)) for (a, b), _, (c, d) in relations]
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     "The label of a text is a list of relations ((start, end), "
                     f"predicate, (start, end)). Received {relations!r} at row {row}."
                 ) from error
-            ids = label_ids(names, self.label_names, self.num_classes)
+            place = f"row {row}, relation"
+            ids = label_ids(names, self.label_names, self.num_classes, place)
             triples = [
                 (subject, int(predicate), object_)
                 for (subject, object_), predicate in zip(spans, ids, strict=True)
@@ -136,7 +138,7 @@ class RelationExtractor(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(texts, str)
-        texts = [texts] if single else list(texts)
+        texts = as_batch(texts, "texts")
         found = []
         for _, outputs in self.outputs_of(texts, batch_size=batch_size):
             rows = texts[len(found) : len(found) + len(outputs["heads"])]

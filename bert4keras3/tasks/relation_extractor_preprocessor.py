@@ -64,7 +64,7 @@ class RelationExtractorPreprocessor(TextPreprocessor):
         for subject, predicate, object_ in relations:
             spans = []
             for start, end in (subject, object_):
-                check_span(start, end, len(text))
+                check_span(start, end, len(text), text)
                 spans.append(token_span(offsets, start, end))
             if None in spans:
                 continue

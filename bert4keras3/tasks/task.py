@@ -6,6 +6,7 @@ import numpy as np
 from bert4keras3.tasks.text_batches import (
     TextBatches,
     as_stream,
+    check_texts,
     encode_dataset,
     is_text,
     is_text_dataset,
@@ -104,11 +105,12 @@ class Task(ExtraLosses, keras.Model):
         """The metrics that `compile` takes with the default loss."""
         return None
 
-    def prepare_labels(self, labels):
+    def prepare_labels(self, labels, texts):
         """Labels as the preprocessor takes them, from those of a user, checked.
 
         Args:
             labels: what was passed to `fit` or `evaluate` beside raw texts.
+            texts: list of as many texts.
 
         Raises:
             ValueError: a label that the task does not know.
@@ -133,6 +135,7 @@ class Task(ExtraLosses, keras.Model):
     def fit(self, x=None, y=None, batch_size=None, validation_data=None, **kwargs):
         """`keras.Model.fit` which also takes raw text."""
         self.backbone.check_batch(x)
+        check_texts(x)
         texts_per_batch = batch_size
         if is_text(x):
             shuffle = kwargs.pop("shuffle", True)
@@ -155,6 +158,7 @@ class Task(ExtraLosses, keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
         """`keras.Model.evaluate` which also takes raw text."""
         self.backbone.check_batch(x)
+        check_texts(x)
         if is_text(x):
             x, y, batch_size = self._stream(x, y, batch_size), None, None
         x = self._encoded(x)
@@ -163,6 +167,7 @@ class Task(ExtraLosses, keras.Model):
     def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict` which also takes raw text."""
         self.backbone.check_batch(x)
+        check_texts(x)
         if is_text(x):
             x = self._stream(x, None, batch_size, inputs_only=True)
             batch_size = None
@@ -175,9 +180,10 @@ class Task(ExtraLosses, keras.Model):
 
     def _text_batches(self, x, y, batch_size, **kwargs):
         preprocessor = self._require_preprocessor()
+        batches = TextBatches(preprocessor, x, y, batch_size or 32, **kwargs)
         if y is not None:
-            y = self.prepare_labels(y)
-        return TextBatches(preprocessor, x, y, batch_size or 32, **kwargs)
+            batches.labels = self.prepare_labels(y, batches.texts)
+        return batches
 
     def outputs_of(self, texts, pairs=None, batch_size=32):
         """Inputs and outputs batch by batch, for answers in words.

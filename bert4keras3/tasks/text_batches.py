@@ -17,6 +17,29 @@ def is_text(x):
     return False
 
 
+def check_texts(x):
+    """Refuse lists that hold nothing, or something else than texts or arrays.
+
+    Raises:
+        ValueError: an empty list.
+        TypeError: a list of numbers, bytes or `None`.
+    """
+    column = x[0] if isinstance(x, tuple) and len(x) == 2 else x
+    if not isinstance(column, list | tuple):
+        return
+    if not len(column):
+        raise ValueError(
+            "There are no texts: the list is empty. Pass one text or more, for example "
+            'fit(["..."], labels).'
+        )
+    if isinstance(column[0], int | float | bytes | None):
+        raise TypeError(
+            "Texts are strings. Received a list that begins with "
+            f"{column[0]!r} of type {type(column[0]).__name__}. Pass strings, or token "
+            'ids as {"token_ids": array}.'
+        )
+
+
 def is_text_dataset(x):
     """Whether `x` is a `tf.data.Dataset` of strings, alone, paired or with labels."""
     spec = getattr(x, "element_spec", None)

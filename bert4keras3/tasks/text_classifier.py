@@ -7,6 +7,7 @@ from bert4keras3.layers import pooling as poolings
 from bert4keras3.tasks.label_names import check_label_names, label_ids
 from bert4keras3.tasks.task import Task, softmax
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -82,7 +83,7 @@ class TextClassifier(Task):
     def default_metrics(self):
         return ["sparse_categorical_accuracy"]
 
-    def prepare_labels(self, labels):
+    def prepare_labels(self, labels, texts):
         return label_ids(labels, self.label_names, self.num_classes)
 
     def classify(self, texts, pairs=None, top_k=1, batch_size=32):
@@ -102,8 +103,8 @@ class TextClassifier(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(texts, str)
-        if single:
-            texts, pairs = [texts], None if pairs is None else [pairs]
+        texts = as_batch(texts, "texts")
+        pairs = None if pairs is None else as_batch(pairs, "pairs")
         found = []
         for _, logits in self.outputs_of(texts, pairs, batch_size):
             for row in softmax(logits):

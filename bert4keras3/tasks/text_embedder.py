@@ -7,6 +7,7 @@ from keras import ops
 from bert4keras3.layers import pooling as poolings
 from bert4keras3.tasks.task import Task, to_numpy
 from bert4keras3.tasks.text_embedder_preprocessor import TextEmbedderPreprocessor
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -15,7 +16,7 @@ class TextEmbedder(Task):
 
     `y = (pool(x) - m) K`, where `m` and `K` come from `fit_whitening` and are left out
     without `whitening_dim`. It is trained on pairs of texts, see
-    `TextEmbedderPreprocessor`: by `losses` of pairs with scores or of pairs alone.
+    `TextEmbedderPreprocessor`, by one of the losses of `embedding_losses`.
 
     Args:
         backbone: a `Backbone`.
@@ -85,8 +86,9 @@ class TextEmbedder(Task):
 
     def default_loss(self):
         raise ValueError(
-            "A text embedder has no loss of its own. Pass loss=CoSENT() for pairs with "
-            "scores, or loss=InBatchContrastive() for pairs that mean the same."
+            "A text embedder has no loss of its own. Pass one of "
+            "bert4keras3.embedding_losses: loss=CoSENTLoss() for pairs with scores, or "
+            "loss=SimCSELoss() for pairs that mean the same."
         )
 
     def embed(self, texts, normalize=True, batch_size=32):
@@ -104,9 +106,13 @@ class TextEmbedder(Task):
             ValueError: the task has no preprocessor.
         """
         single = isinstance(texts, str)
-        texts = [texts] if single else list(texts)
+        texts = as_batch(texts, "texts")
+        size = self.whitening_dim or self.backbone.hidden_dim
         vectors = np.concatenate(
-            [rows for _, rows in self.outputs_of(texts, batch_size=batch_size)]
+            [
+                np.zeros((0, size), "float32"),
+                *(rows for _, rows in self.outputs_of(texts, batch_size=batch_size)),
+            ]
         )
         if normalize:
             lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -1,6 +1,7 @@
 """One tag per token: softmax, CRF or MEMM."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from bert4keras3.layers.conditional_random_field import (
@@ -15,6 +16,7 @@ from bert4keras3.tasks.token_classifier_preprocessor import (
     TokenClassifierPreprocessor,
     encode_with_offsets,
 )
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -133,21 +135,27 @@ class TokenClassifier(Task):
     def default_metrics(self):
         return [tag_accuracy]
 
-    def prepare_labels(self, labels):
-        return [label_ids(tags, self.label_names, self.num_classes) for tags in labels]
+    def prepare_labels(self, labels, texts):
+        return [
+            label_ids(
+                self._tags(row, text, each),
+                self.label_names,
+                self.num_classes,
+                f"row {row}, character",
+            )
+            for row, (text, each) in enumerate(zip(texts, labels, strict=True))
+        ]
 
-    def _text_batches(self, x, y, batch_size, **kwargs):
-        if y is not None:
-            y = [
-                self._tags(text, each)
-                for text, each in zip([x] if isinstance(x, str) else x, y, strict=True)
-            ]
-        return super()._text_batches(x, y, batch_size, **kwargs)
-
-    def _tags(self, text, labels):
+    def _tags(self, row, text, labels):
         """Tags of the characters of a text, from tags or from entities."""
-        is_entities = len(labels) == 0 or isinstance(labels[0], tuple | list)
-        return tags_of_entities(len(text), labels) if is_entities else labels
+        if not isinstance(labels, str | list | tuple | np.ndarray):
+            raise TypeError(
+                "The label of a text is a list: a tag for each character, or entities "
+                f"(start, end, type). Received {labels!r} at row {row}."
+            )
+        if len(text) and (len(labels) == 0 or isinstance(labels[0], tuple | list)):
+            return tags_of_entities(len(text), labels, text)
+        return labels
 
     def tag(self, texts, batch_size=32):
         """The tag of every character of a text or of several.
@@ -160,7 +168,7 @@ class TokenClassifier(Task):
             A list of tags, as long as the text, or a list of these.
         """
         single = isinstance(texts, str)
-        texts = [texts] if single else list(texts)
+        texts = as_batch(texts, "texts")
         found = []
         for inputs, logits in self.outputs_of(texts, batch_size=batch_size):
             rows = texts[len(found) : len(found) + len(logits)]

@@ -38,8 +38,9 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         for row, spans in enumerate(offsets):
             if labels is not None and len(labels[row]) != len(texts[row]):
                 raise ValueError(
-                    f"Row {row} has {len(texts[row])} characters but "
-                    f"{len(labels[row])} tags: {texts[row][:40]!r}."
+                    f"A text has {len(texts[row])} characters but {len(labels[row])} "
+                    f"tags: {texts[row][:40]!r}. Give one tag for each character, "
+                    "spaces included."
                 )
             for place, span in enumerate(spans):
                 if span is not None:
