@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Other files of `claims` and `clue` are what its scripts share.
 SHARED = {"chomsky_tasks", "language_model", "markov_text", "report"}
-SHARED |= {"choices", "classification", "fine_tune", "records"}
+SHARED |= {"choices", "classification", "fine_tune", "records", "tables"}
 EXAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("[!_]*.py") if path.stem not in SHARED
 )
@@ -23,17 +23,32 @@ def needs_jax(path):
 
 
 # JAX is not there yet where TensorFlow is tested: the run on JAX has this one too.
-# `clue/table.py --smoke` runs the scripts beside it, and loads the libraries once.
+# Loading the libraries takes longer than most scripts: these run in one process, here
+# or in `clue/table.py --smoke`.
+TOGETHER = [path for path in EXAMPLES if path.parent.name == "fine_tuning"]
+RUN_ALL = """
+import runpy, sys
+for path in sys.argv[1:]:
+    sys.path.insert(0, path.rpartition("/")[0])
+    sys.argv = [path, "--smoke"]
+    runpy.run_path(path, run_name="__main__")
+    print("ended:", path)
+"""
 RUNS = [
     pytest.param(path, marks=[pytest.mark.backend] * needs_jax(path), id=path.stem)
     for path in EXAMPLES
-    if path.parent.name != "clue" or path.stem in ("table", "download")
+    if path not in TOGETHER
+    and (path.parent.name != "clue" or path.stem in ("table", "download"))
 ]
 
 
 def run(path, *arguments, cwd):
+    return run_command([sys.executable, str(path), *arguments], cwd)
+
+
+def run_command(command, cwd):
     return subprocess.run(
-        [sys.executable, str(path), *arguments],
+        command,
         cwd=cwd,
         env={
             **os.environ,
@@ -64,6 +79,19 @@ def test_example_runs(path, tmp_path):
     done = run(path, "--smoke", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
+
+
+def test_examples_of_fine_tuning_run(tmp_path):
+    names = {"sentiment", "similarity", "cosent", "simcse", "adversarial"}
+    assert {path.stem for path in TOGETHER} == {
+        *names,
+        "relation_extraction",
+        "ner_crf",
+    }
+    command = [sys.executable, "-c", RUN_ALL, *map(str, TOGETHER)]
+    done = run_command(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ended:") == len(TOGETHER)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
