@@ -14,6 +14,8 @@ from bert4keras3.text import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 JIT = keras.backend.backend() != "torch"
+# TensorFlow learns the same without XLA, whose compilation takes most of the time.
+QUICK_JIT = keras.backend.backend() == "jax"
 
 
 def tokenizer(characters):

@@ -7,6 +7,7 @@ from bert4keras3.layers import pooling as poolings
 from bert4keras3.ops import MASKED_LOGIT
 from bert4keras3.tasks.multiple_choice_preprocessor import MultipleChoicePreprocessor
 from bert4keras3.tasks.task import Task, softmax
+from bert4keras3.text.inputs import as_batch
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -89,7 +90,8 @@ class MultipleChoice(Task):
         """
         single = isinstance(texts, str)
         if single:
-            texts, choices = [texts], [choices]
+            choices = [choices]
+        texts = as_batch(texts, "texts")
         rows = [
             row
             for _, logits in self.outputs_of(texts, choices, batch_size)

@@ -49,8 +49,13 @@ class MultipleChoicePreprocessor(TextPreprocessor):
                 "Multiple choice takes texts and the choices of each: pass "
                 "(texts, choices), where choices[i] is a list of strings."
             )
+        if len(pairs) != len(texts):
+            raise ValueError(
+                f"There are {len(texts)} texts but {len(pairs)} lists of choices. Give "
+                "a list for each text."
+            )
         for row, choices in enumerate(pairs):
-            if isinstance(choices, str) or len(choices) < 2:
+            if not isinstance(choices, list | tuple) or len(choices) < 2:
                 raise ValueError(
                     "A text needs a list of two choices or more. Received "
                     f"{choices!r} at row {row}."

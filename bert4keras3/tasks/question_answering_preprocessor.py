@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
+from bert4keras3.text.inputs import as_batch
 
 
 @dataclasses.dataclass
@@ -112,6 +113,8 @@ class QuestionAnsweringPreprocessor(TextPreprocessor):
                 "Question answering takes questions and passages: pass "
                 "(questions, passages)."
             )
+        questions = as_batch(questions, "questions")
+        passages = as_batch(passages, "passages")
         if len(questions) != len(passages):
             raise ValueError(
                 f"There are {len(questions)} questions but {len(passages)} passages. "

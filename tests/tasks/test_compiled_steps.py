@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from small_tasks import EXAMPLES, JIT, TEXTS, small_task
+from small_tasks import EXAMPLES, QUICK_JIT, TEXTS, small_task
 
 BACKEND = keras.backend.backend()
 # TensorFlow runs the code of a step a first time to create its variables.
@@ -24,10 +24,8 @@ def count_traces(task, calls):
 
 
 def compiled_task(name, **arguments):
-    # TensorFlow traces as often without XLA, which would take most of the time here.
-    task = small_task(name, **arguments)
-    compiler = JIT and BACKEND != "tensorflow"
-    task.compile(keras.optimizers.Adam(1e-2), EXAMPLES[name].loss, jit_compile=compiler)
+    task, loss = small_task(name, **arguments), EXAMPLES[name].loss
+    task.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=QUICK_JIT)
     return task
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
-from small_tasks import EXAMPLES, JIT, small_task
+from small_tasks import EXAMPLES, QUICK_JIT, small_task
 
 BACKEND = keras.backend.backend()
 LOADS_AND_SAVES = """
@@ -48,7 +48,7 @@ def check_on(other, names, tmp_path):
         task = tasks[name] = small_task(name)
         for weight in task.weights:
             weight.assign(to_numpy(weight) + 0.2 * rng.normal(size=weight.shape))
-        task.compile(keras.optimizers.Adam(1e-2), example.loss, jit_compile=JIT)
+        task.compile(keras.optimizers.Adam(1e-2), example.loss, jit_compile=QUICK_JIT)
         if name == "text_classifier":  # fine-tuned: its optimizer has a state
             task.fit(example.x, example.y, verbose=0)
         task.save(tmp_path / f"{name}.keras")
