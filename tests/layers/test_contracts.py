@@ -44,7 +44,12 @@ from bert4keras3.layers.normalization import (
     ScaleOffset,
 )
 from bert4keras3.layers.pooler import Pooler
-from bert4keras3.layers.pooling import MaskedAveragePooling, MaskedMaxPooling
+from bert4keras3.layers.pooling import (
+    AttentionPooling,
+    FirstTokenPooling,
+    MaskedAveragePooling,
+    MaskedMaxPooling,
+)
 from bert4keras3.layers.position_embedding import (
     PositionEmbedding,
     SinusoidalPositionEmbedding,
@@ -184,6 +189,8 @@ ROWS = {
     ),
     MaskedAveragePooling: ({}, {"x": X, "padding_mask": padding(T)}),
     MaskedMaxPooling: ({}, {"x": X, "padding_mask": padding(T)}),
+    FirstTokenPooling: ({}, {"x": X, "padding_mask": padding(T)}),
+    AttentionPooling: ({}, {"x": X, "padding_mask": padding(T)}),
     GlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
     EfficientGlobalPointer: (SPANS, {"x": X, "positions": POSITIONS}),
     ConditionalRandomField: ({"lr_multiplier": 2.0}, LABELLED),

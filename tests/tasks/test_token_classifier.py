@@ -105,7 +105,7 @@ def test_entities_and_tags():
         ([[(0, 2, "earth"), (1, 3, "letters")]], "entity_recognizer"),
         ([[(0, 2, "erth")]], "Did you mean 'B-earth'"),
         ([["O"] * 5], "6 characters but 5 tags"),
-        ([["O"] * 5 + ["X"]], "'X' at row 5"),
+        ([["O"] * 5 + ["X"]], "'X' at row 0, character 5"),
     ],
 )
 def test_bad_labels_are_refused(labels, match):

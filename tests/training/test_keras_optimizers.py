@@ -29,7 +29,7 @@ def test_adamw_but_for_epsilon():
 
 
 def test_averages_but_for_their_start():
-    """Keras starts at `w_1`, bert4keras at 0 with a correction: a multiple of `w_1`."""
+    """Keras starts at `w_1`, bert4keras at 0: apart by a multiple of `w_1`."""
     momentum, steps = options("AdamEMA")["ema_momentum"], spec()["steps"]
     optimizer = LAMB(
         options("AdamEMA")["learning_rate"],
@@ -43,8 +43,7 @@ def test_averages_but_for_their_start():
     assert_same(ours, arrays()["AdamEMA"])
     start = momentum**steps
     averages = {
-        variable.path: (to_numpy(average) - start * ours[variable.path][0])
-        / (1 - start)
+        variable.path: to_numpy(average) - start * ours[variable.path][0]
         for variable, average in zip(
             optimizer._trainable_variables,
             optimizer._model_variables_moving_average,
