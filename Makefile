@@ -5,6 +5,7 @@
 #   make demo                     fill blanks and embed sentences with the bundled model
 #   make test                     the tests, on TensorFlow and then on JAX
 #   make test-torch               the backend tests on PyTorch
+#   make examples                 every script of examples/ with --smoke
 #   make slow                     the tests that take minutes
 #   make check                    ruff and mypy
 #   make format                   let ruff mend what it can
@@ -33,8 +34,8 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-tensorflow test-jax test-torch slow check format docs \
-        readme clean
+.PHONY: help demo test test-tensorflow test-jax test-torch examples slow check format \
+        docs readme clean
 
 help:
 	@sed -n 's/^#   make/  make/p' Makefile
@@ -49,10 +50,13 @@ test-tensorflow: $(VENV)/.stamp-dev
 	KERAS_BACKEND=tensorflow $(PYTEST)
 
 test-jax: $(VENV)/.stamp-jax
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "backend and not slow"
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "backend and not slow and not example"
 
 test-torch: $(VENV)/.stamp-torch
-	KERAS_BACKEND=torch $(PYTEST) -m "backend and not slow"
+	KERAS_BACKEND=torch $(PYTEST) -m "backend and not slow and not example"
+
+examples: $(VENV)/.stamp-jax
+	KERAS_BACKEND=tensorflow $(PYTEST) -m example
 
 slow: $(VENV)/.stamp-jax
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow

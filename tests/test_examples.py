@@ -22,7 +22,6 @@ def needs_jax(path):
     return "import jax" in path.read_text(encoding="utf-8")
 
 
-# JAX is not there yet where TensorFlow is tested: the run on JAX has this one too.
 # Loading the libraries takes longer than most scripts: these run in one process, here
 # or in `clue/table.py --smoke`.
 TOGETHER = [path for path in EXAMPLES if path.parent.name == "fine_tuning"]
@@ -35,7 +34,7 @@ for path in sys.argv[1:]:
     print("ended:", path)
 """
 RUNS = [
-    pytest.param(path, marks=[pytest.mark.backend] * needs_jax(path), id=path.stem)
+    path
     for path in EXAMPLES
     if path not in TOGETHER
     and (path.parent.name != "clue" or path.stem in ("table", "download"))
@@ -72,7 +71,8 @@ def test_there_are_examples():
     assert {"cmrc2018", "c3", "chid", "cluener", "table", "download"} <= names
 
 
-@pytest.mark.parametrize("path", RUNS)
+@pytest.mark.example
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
     if needs_jax(path) and importlib.util.find_spec("jax") is None:
         pytest.skip("needs JAX")
@@ -81,6 +81,7 @@ def test_example_runs(path, tmp_path):
     assert done.stdout.strip()
 
 
+@pytest.mark.example
 def test_examples_of_fine_tuning_run(tmp_path):
     names = {"sentiment", "similarity", "cosent", "simcse", "adversarial"}
     assert {path.stem for path in TOGETHER} == {
