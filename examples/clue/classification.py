@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from records import as_lines
+
 import zoo
 
 
@@ -36,10 +38,20 @@ def majority_accuracy(train, examples):
 
 
 def label_lines(labels, examples):
-    """The records of a submission."""
-    return [
+    """The text of a submission."""
+    return as_lines(
         {"id": str(record.get("id", number)), "label": label}
         for number, (label, record) in enumerate(
             zip(labels, examples.records, strict=True)
         )
-    ]
+    )
+
+
+def write_splits(folder, records):
+    """The files of a smoke run: the same records in each split."""
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.json").write_text(as_lines(records), encoding="utf-8")
+
+
+# What a script calls predict, score, baseline and submission.
+FUNCTIONS = predicted_labels, accuracy, majority_accuracy, label_lines

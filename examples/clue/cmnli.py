@@ -11,15 +11,9 @@ Recipe: ZhuiyiTechnology/roformer-v2, clue/cmnli.py.
 
 import sys
 
-from classification import (
-    accuracy,
-    build_classifier,
-    label_lines,
-    majority_accuracy,
-    predicted_labels,
-)
+from classification import FUNCTIONS, build_classifier, write_splits
 from fine_tune import Recipe, fine_tune
-from records import Examples, as_lines, labels_of, read_lines
+from records import Examples, labels_of, read_lines
 
 LABELS = ["entailment", "neutral", "contradiction"]
 RECIPE = Recipe(
@@ -41,8 +35,7 @@ SMOKE = [
 def write_smoke(folder):
     names = "sentence1", "sentence2", "label"
     records = [dict(zip(names, row, strict=True)) for row in SMOKE] * 6
-    for split in ("train", "dev", "test"):
-        (folder / f"{split}.json").write_text(as_lines(records), encoding="utf-8")
+    write_splits(folder, records)
 
 
 def load_data(folder, split):
@@ -58,13 +51,7 @@ def build_model(options):
     return build_classifier(options, LABELS)
 
 
-predict = predicted_labels
-score = accuracy
-baseline = majority_accuracy
-
-
-def submission(labels, examples):
-    return as_lines(label_lines(labels, examples))
+predict, score, baseline, submission = FUNCTIONS
 
 
 if __name__ == "__main__":

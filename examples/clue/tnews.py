@@ -11,15 +11,9 @@ Recipe: ZhuiyiTechnology/roformer-v2, clue/tnews.py.
 
 import sys
 
-from classification import (
-    accuracy,
-    build_classifier,
-    label_lines,
-    majority_accuracy,
-    predicted_labels,
-)
+from classification import FUNCTIONS, build_classifier, write_splits
 from fine_tune import Recipe, fine_tune
-from records import Examples, as_lines, labels_of, read_lines
+from records import Examples, labels_of, read_lines
 
 LABELS = [str(number) for number in range(100, 117) if number not in (105, 111)]
 RECIPE = Recipe(
@@ -38,8 +32,7 @@ SMOKE = [
 
 
 def write_smoke(folder):
-    for split in ("train", "dev", "test"):
-        (folder / f"{split}.json").write_text(as_lines(SMOKE * 8), encoding="utf-8")
+    write_splits(folder, SMOKE * 8)
 
 
 def load_data(folder, split):
@@ -53,13 +46,7 @@ def build_model(options):
     return build_classifier(options, LABELS)
 
 
-predict = predicted_labels
-score = accuracy
-baseline = majority_accuracy
-
-
-def submission(labels, examples):
-    return as_lines(label_lines(labels, examples))
+predict, score, baseline, submission = FUNCTIONS
 
 
 if __name__ == "__main__":

@@ -11,15 +11,9 @@ Recipe: ZhuiyiTechnology/roformer-v2, clue/wsc.py.
 
 import sys
 
-from classification import (
-    accuracy,
-    build_classifier,
-    label_lines,
-    majority_accuracy,
-    predicted_labels,
-)
+from classification import FUNCTIONS, build_classifier, write_splits
 from fine_tune import Recipe, fine_tune
-from records import Examples, as_lines, check_fields, labels_of, read_lines
+from records import Examples, check_fields, labels_of, read_lines
 
 LABELS = ["false", "true"]
 RECIPE = Recipe(
@@ -50,8 +44,7 @@ def write_smoke(folder):
         }
         for text, one, two, label in SMOKE * 8
     ]
-    for split in ("train", "dev", "test"):
-        (folder / f"{split}.json").write_text(as_lines(records), encoding="utf-8")
+    write_splits(folder, records)
 
 
 def marked(text, target):
@@ -77,13 +70,7 @@ def build_model(options):
     return build_classifier(options, LABELS)
 
 
-predict = predicted_labels
-score = accuracy
-baseline = majority_accuracy
-
-
-def submission(labels, examples):
-    return as_lines(label_lines(labels, examples))
+predict, score, baseline, submission = FUNCTIONS
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ Hardware: one GPU for the base models; two CPU cores do for gau-alpha-tiny.
 Score: accuracy on dev, after the epoch that did best.
 """
 
-import keras
-from tables import compile_task, finish, parse_arguments, read_table
+from tables import finish, fit_best, parse_arguments, read_table
 
 import zoo
 
@@ -40,23 +39,7 @@ def main(arguments=None):
     options = parse_arguments(__doc__, arguments)
     train, dev = load_data(options.train), load_data(options.dev)
     model = build_model(options, sorted(set(train[1])))
-    compile_task(model, options)
-    best = keras.callbacks.EarlyStopping(
-        "val_sparse_categorical_accuracy",
-        mode="max",
-        patience=options.epochs,
-        restore_best_weights=True,
-    )
-    model.fit(
-        *train,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        validation_data=dev,
-        callbacks=[best],
-        verbose=2,
-    )
-    figures = model.evaluate(*dev, verbose=0, return_dict=True)
-    return finish(model, options, "accuracy", figures["sparse_categorical_accuracy"])
+    return finish(model, options, "accuracy", fit_best(model, options, train, dev))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ Score: accuracy on dev, after the epoch that did best.
 For vectors that can be stored and searched, see cosent.py and simcse.py.
 """
 
-import keras
-from tables import compile_task, finish, parse_arguments, read_table
+from tables import finish, fit_best, parse_arguments, read_table
 
 import zoo
 
@@ -36,23 +35,7 @@ def main(arguments=None):
         sequence_length=[options.sequence_length // 2, options.sequence_length],
         **options.sizes,
     )
-    compile_task(model, options)
-    best = keras.callbacks.EarlyStopping(
-        "val_sparse_categorical_accuracy",
-        mode="max",
-        patience=options.epochs,
-        restore_best_weights=True,
-    )
-    model.fit(
-        *train,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        validation_data=dev,
-        callbacks=[best],
-        verbose=2,
-    )
-    figures = model.evaluate(*dev, verbose=0, return_dict=True)
-    return finish(model, options, "accuracy", figures["sparse_categorical_accuracy"])
+    return finish(model, options, "accuracy", fit_best(model, options, train, dev))
 
 
 if __name__ == "__main__":

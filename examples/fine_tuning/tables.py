@@ -68,6 +68,27 @@ def compile_task(model, options, **arguments):
     model.compile(optimizer, jit_compile=jit, **arguments)
 
 
+def fit_best(model, options, train, dev):
+    """Train a classifier, keep its best epoch, and return its accuracy on `dev`."""
+    compile_task(model, options)
+    best = keras.callbacks.EarlyStopping(
+        "val_sparse_categorical_accuracy",
+        mode="max",
+        patience=options.epochs,
+        restore_best_weights=True,
+    )
+    model.fit(
+        *train,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        validation_data=dev,
+        callbacks=[best],
+        verbose=2,
+    )
+    figures = model.evaluate(*dev, verbose=0, return_dict=True)
+    return figures["sparse_categorical_accuracy"]
+
+
 def finish(model, options, name, value):
     """Save the task if asked to, and print a line that a script can read."""
     if options.output:
