@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
-from small_tasks import JIT, QUICK_JIT
+from small_tasks import QUICK_JIT
 
 from bert4keras3.layers.pooling import POOLINGS
 from bert4keras3.models.gau_alpha import GAUAlphaBackbone
@@ -47,7 +47,7 @@ def test_padding_changes_nothing(pooling):
 def test_a_later_batch_may_have_another_length(length):
     """Keras on TensorFlow takes the shapes from two batches, which are equal here."""
     model = classifier(length=length)
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
     texts, labels = ["我们不坏"] * 4 + ["好", "我们很不坏"], ["good", "bad"] * 3
     data = (texts, labels)
     fit = {"batch_size": 2, "shuffle": False, "validation_data": data, "verbose": 0}
