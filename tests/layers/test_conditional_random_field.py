@@ -154,6 +154,20 @@ def test_loss_marginals_and_path_against_all_sequences():
         assert np.all(probabilities[row, hidden] == 0)
 
 
+@pytest.mark.parametrize("hidden_dim", [None, 2])
+def test_memm_decodes_by_the_same_algorithm(hidden_dim):
+    layer = MaximumEntropyMarkovModel(hidden_dim, lr_multiplier=3)
+    layer.build((None, None, L))
+    for weight in layer.weights:
+        weight.assign(normal(*weight.shape))
+    logits, transitions = normal(B, T, L), to_numpy(layer.transitions)
+    paths = to_numpy(layer.decode(logits, MASK))
+    for row in range(B):
+        tokens = logits[row, MASK[row] == 1].astype("float64")
+        best = max(sequences(len(tokens)), key=lambda y: score(y, tokens, transitions))
+        assert tuple(paths[row, MASK[row] == 1]) == best
+
+
 def test_memm_against_the_formula():
     logits = normal(B, T, L)
     labels = RNG.integers(0, L, (B, T)).astype("int32")

@@ -1,31 +1,25 @@
-"""EntityRecognizer and RelationExtractor: spans, losses, training, saving."""
+"""EntityRecognizer: spans, losses, training, saving."""
 
 import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
-from small_tasks import JIT, backbone, tokenizer
+from small_tasks import QUICK_JIT, backbone, tokenizer
 
 from bert4keras3.tasks.entity_recognizer import (
     POINTERS,
     EntityRecognizer,
     span_loss,
-    spans_above,
 )
 from bert4keras3.tasks.entity_recognizer_preprocessor import (
     EntityRecognizerPreprocessor,
     token_span,
-)
-from bert4keras3.tasks.relation_extractor import RelationExtractor, linked
-from bert4keras3.tasks.relation_extractor_preprocessor import (
-    RelationExtractorPreprocessor,
 )
 
 CHARACTERS = "山水在天地人"
 # "山水" is nested in "山水天" where that stands.
 TEXTS = ["人在山水天", "天地在山水", "abc在山水天地", "地天人在天"]
 TYPES = ["place", "letters", "whole"]
-PREDICATES = ["in", "near"]
 
 
 def entities(text):
@@ -34,12 +28,6 @@ def entities(text):
         if word in text:
             found.append((text.index(word), text.index(word) + len(word), kind))
     return sorted(found)
-
-
-def relations(text):
-    """Who is where: what stands before 在 is in what stands behind it."""
-    place = text.index("在")
-    return [((0, place), "in", (place + 1, len(text)))]
 
 
 def recognizer(pointer="efficient", **arguments):
@@ -53,21 +41,11 @@ def recognizer(pointer="efficient", **arguments):
     )
 
 
-def extractor(**arguments):
-    words = tokenizer(CHARACTERS)
-    return RelationExtractor(
-        backbone(words.vocabulary_size),
-        RelationExtractorPreprocessor(words, 10, **arguments),
-        label_names=PREDICATES,
-        head_dim=16,
-    )
-
-
 @pytest.mark.parametrize("pointer", sorted(POINTERS))
 def test_learns_nested_entities_and_finds_them(pointer, tmp_path):
     assert len(POINTERS) == 2
     model = recognizer(pointer)
-    model.compile(keras.optimizers.Adam(2e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(2e-2), jit_compile=QUICK_JIT)
     labels = [entities(text) for text in TEXTS]
     history = model.fit(TEXTS, labels, batch_size=4, epochs=60, verbose=0)
     assert history.history["loss"][-1] < 0.1 < history.history["loss"][0]
@@ -84,23 +62,6 @@ def test_learns_nested_entities_and_finds_them(pointer, tmp_path):
     )
 
 
-def test_learns_relations_and_links_them(tmp_path):
-    model = extractor()
-    model.compile(keras.optimizers.Adam(2e-2), jit_compile=JIT)
-    labels = [relations(text) for text in TEXTS]
-    history = model.fit(TEXTS, labels, batch_size=4, epochs=80, verbose=0)
-    assert history.history["loss"][-1] < 0.1 < history.history["loss"][0]
-    found = model.extract(TEXTS, batch_size=3)
-    spans = [
-        [(r["subject_span"], r["predicate"], r["object_span"]) for r in row]
-        for row in found
-    ]
-    assert spans == labels
-    assert found[0][0]["subject"] == "人" and found[0][0]["object"] == "山水天"
-    model.save(tmp_path / "task.keras")
-    assert keras.saving.load_model(tmp_path / "task.keras").extract(TEXTS) == found
-
-
 def test_indices_of_entities():
     made = recognizer().preprocessor
     kinds = {"place": 0, "letters": 1, "whole": 2}
@@ -111,15 +72,6 @@ def test_indices_of_entities():
     firsts = labels[0, :, 0].tolist()
     assert firsts == [4 * 10 + 5, 1 * 10 + 2, 4 * 10 + 6]
     assert (labels[0, :, 1:] == -1).all() and labels.dtype == np.int32
-
-
-def test_indices_of_relations():
-    made = extractor().preprocessor
-    _, labels = made(["人在山水天"], labels=[(2, [((2, 5), 1, (0, 1))])])
-    assert labels["entities"][0, :, 0].tolist() == [3 * 10 + 5, 1 * 10 + 1]
-    assert labels["heads"][0, :, 0].tolist() == [-1, 3 * 10 + 1]
-    assert labels["tails"][0, :, 0].tolist() == [-1, 5 * 10 + 1]
-    assert labels["entities"].shape == (1, 2, 64)
 
 
 def test_spans_are_widened_to_tokens_and_left_out_when_cut_off():
@@ -146,48 +98,16 @@ def test_the_loss_against_the_formula():
     np.testing.assert_allclose(given, expected.mean(1), rtol=1e-5)
 
 
-def test_linking_wants_all_four_parts():
-    logits = {
-        "entities": np.full((2, 9), -1.0),
-        "heads": np.full((2, 9), -1.0),
-        "tails": np.full((2, 9), -1.0),
-    }
-    logits["entities"][0, 1] = logits["entities"][1, 8] = 1  # (0, 1) and (2, 2)
-    logits["heads"][1, 0 * 3 + 2] = logits["heads"][0, 0 * 3 + 2] = 1
-    assert linked(logits) == []
-    logits["tails"][1, 1 * 3 + 2] = 2
-    assert linked(logits) == [((0, 1), 1, (2, 2))]
-    assert spans_above(logits["entities"]) == [(0, 0, 1, 1.0), (1, 2, 2, 1.0)]
-    logits["entities"][1, 8] = -0.1
-    assert linked(logits) == []
-
-
-@pytest.mark.parametrize("make", [recognizer, extractor])
-def test_padding_changes_nothing(make):
-    model = make()
-    inputs = model.preprocessor(TEXTS[:1], inputs_only=True)
-    before = keras.tree.map_structure(to_numpy, model(inputs))
-    dirty = {**inputs, "token_ids": inputs["token_ids"].copy()}
-    dirty["token_ids"][inputs["padding_mask"] == 0] = 7
-    after = keras.tree.map_structure(to_numpy, model(dirty))
-    pairs = zip(keras.tree.flatten(before), keras.tree.flatten(after), strict=True)
-    for left, right in pairs:
-        np.testing.assert_allclose(left, right, atol=1e-5)
-
-
 @pytest.mark.parametrize(
-    "make, labels, match",
+    "labels, match",
     [
-        (recognizer, [[(0, 9, "place")]], r"\(0, 9\) does not lie"),
-        (recognizer, [[(0, 1, "plce")]], "Did you mean 'place'"),
-        (recognizer, [[(0, 1)]], r"\(start, end, type\)"),
-        (extractor, [[((0, 9), "in", (0, 1))]], r"\(0, 9\) does not lie"),
-        (extractor, [[((0, 1), "on", (0, 1))]], "'on' at row 0"),
-        (extractor, [[(0, 1, "in")]], "list of relations"),
+        ([[(0, 9, "place")]], r"\(0, 9\) does not lie"),
+        ([[(0, 1, "plce")]], "Did you mean 'place'"),
+        ([[(0, 1)]], r"\(start, end, type\)"),
     ],
 )
-def test_bad_labels_are_refused(make, labels, match):
-    model = make()
+def test_bad_labels_are_refused(labels, match):
+    model = recognizer()
     model.compile()
     with pytest.raises(ValueError, match=match):
         model.fit(TEXTS[:1], labels, verbose=0)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
-from small_tasks import JIT, backbone, tokenizer
+from small_tasks import QUICK_JIT, backbone, tokenizer
 
 from bert4keras3.tasks.question_answering import SCORERS, QuestionAnswering, best_span
 from bert4keras3.tasks.question_answering_preprocessor import (
@@ -133,7 +133,7 @@ def test_learns_to_answer_in_windows(scorer):
     passages = ["".join(rng.permutation(list("天地山水人四五三"))) for _ in range(24)]
     answers = [{"text": "三", "answer_start": p.index("三")} for p in passages]
     questions = ["几个"] * len(passages)
-    model.compile(keras.optimizers.Adam(2e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(2e-2), jit_compile=QUICK_JIT)
     history = model.fit(
         (questions, passages), answers, batch_size=48, epochs=60, verbose=0
     )
@@ -161,7 +161,7 @@ def test_best_span_is_short_and_forward():
 
 def test_saved_whole(tmp_path):
     model = task("pointer")
-    model.compile(jit_compile=JIT)
+    model.compile(jit_compile=QUICK_JIT)
     expected = model.answer("几个", PASSAGE)
     model.save(tmp_path / "task.keras")
     given = keras.saving.load_model(tmp_path / "task.keras").answer("几个", PASSAGE)

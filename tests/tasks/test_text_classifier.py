@@ -1,14 +1,13 @@
-"""TextClassifier and MultipleChoice: labels, padding, training, answers, saving."""
+"""TextClassifier: labels, padding, training, answers, saving."""
 
 import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
+from small_tasks import QUICK_JIT
 
 from bert4keras3.layers.pooling import POOLINGS
 from bert4keras3.models.gau_alpha import GAUAlphaBackbone
-from bert4keras3.tasks.multiple_choice import MultipleChoice
-from bert4keras3.tasks.multiple_choice_preprocessor import MultipleChoicePreprocessor
 from bert4keras3.tasks.text_classifier import TextClassifier
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
 from bert4keras3.text import Tokenizer
@@ -17,7 +16,6 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"好坏天气很不
 TEXTS = ["天气很好", "我们很坏", "好天气", "坏天气", "我们不坏", "不好"]
 LABELS = ["good", "bad", "good", "bad", "good", "bad"]
 NAMES = ["bad", "good"]
-JIT = keras.backend.backend() != "torch"
 
 
 def backbone(**arguments):
@@ -30,11 +28,6 @@ def classifier(length=8, **arguments):
     preprocessor = TextPreprocessor(Tokenizer(VOCABULARY), length)
     arguments = {"label_names": NAMES, **arguments}
     return TextClassifier(backbone(), preprocessor, **arguments)
-
-
-def chooser(**arguments):
-    preprocessor = MultipleChoicePreprocessor(Tokenizer(VOCABULARY), 12, **arguments)
-    return MultipleChoice(backbone(), preprocessor)
 
 
 @pytest.mark.parametrize("pooling", sorted(POOLINGS))
@@ -54,7 +47,7 @@ def test_padding_changes_nothing(pooling):
 def test_a_later_batch_may_have_another_length(length):
     """Keras on TensorFlow takes the shapes from two batches, which are equal here."""
     model = classifier(length=length)
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=QUICK_JIT)
     texts, labels = ["我们不坏"] * 4 + ["好", "我们很不坏"], ["good", "bad"] * 3
     data = (texts, labels)
     fit = {"batch_size": 2, "shuffle": False, "validation_data": data, "verbose": 0}
@@ -64,16 +57,9 @@ def test_a_later_batch_may_have_another_length(length):
     np.testing.assert_allclose(singly, model.predict(texts, verbose=0), atol=1e-4)
 
 
-def test_multiple_choice_reads_choices_of_several_parts():
-    preprocessor = MultipleChoicePreprocessor(Tokenizer(VOCABULARY), 12)
-    inputs = preprocessor(["好"], [[("天", "气"), ("很", "我们")]])
-    assert inputs["token_ids"][0, 0, :7].tolist() == [2, 5, 3, 7, 3, 8, 3]
-    assert inputs["token_ids"][0, 1, :8].tolist() == [2, 5, 3, 9, 3, 11, 12, 3]
-
-
 def test_learns_named_labels_from_raw_text_and_says_them():
     model = classifier()
-    model.compile(keras.optimizers.Adam(3e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(3e-2), jit_compile=QUICK_JIT)
     history = model.fit(TEXTS, LABELS, batch_size=6, epochs=60, verbose=0)
     assert history.history["loss"][-1] < 0.1 < history.history["loss"][0]
     assert history.history["sparse_categorical_accuracy"][-1] == 1.0
@@ -89,7 +75,7 @@ def test_learns_named_labels_from_raw_text_and_says_them():
 
 def test_pairs_and_numbers():
     model = classifier(label_names=None, num_classes=3)
-    model.compile(jit_compile=JIT)
+    model.compile(jit_compile=QUICK_JIT)
     pairs = (TEXTS, TEXTS[::-1])
     model.fit(pairs, [0, 1, 2, 0, 1, 2], validation_data=(pairs, [0] * 6), verbose=0)
     assert model.classify(*pairs)[0][0][0] in (0, 1, 2)
@@ -127,11 +113,9 @@ def test_bad_arguments_are_refused():
         model.fit(TEXTS, LABELS, verbose=0)
 
 
-@pytest.mark.parametrize("make", [classifier, chooser])
-def test_saved_whole_with_its_compilation(make, tmp_path):
-    model = make()
-    model.compile(keras.optimizers.Adam(1e-3), jit_compile=JIT)
-    x = (TEXTS[:2], [TEXTS[:2], TEXTS[2:5]]) if make is chooser else TEXTS[:2]
+def test_saved_whole_with_its_compilation(tmp_path):
+    model, x = classifier(), TEXTS[:2]
+    model.compile(keras.optimizers.Adam(1e-3), jit_compile=QUICK_JIT)
     model.fit(x, [0, 1], verbose=0)
     expected = model.predict(x, verbose=0)
     model.save(tmp_path / "task.keras")
@@ -146,46 +130,3 @@ def test_saved_whole_with_its_compilation(make, tmp_path):
     assert loaded.get_config()["preprocessor"]["class_name"].endswith(
         type(model.preprocessor).__name__
     )
-
-
-def test_choices_are_compared_within_their_text():
-    model = chooser(num_choices=4)
-    texts, choices = ["天气", "我们"], [["好", "坏"], ["很好", "不坏", "不好"]]
-    logits = model.predict((texts, choices), verbose=0)
-    assert logits.shape == (2, 4)
-    assert np.array_equal(logits < -1e8, [[0, 0, 1, 1], [0, 0, 0, 1]])
-    alone = chooser(num_choices=4)
-    alone.set_weights(model.get_weights())
-    single = alone.predict((texts[:1], choices[:1]), verbose=0)
-    np.testing.assert_allclose(single[0, :2], logits[0, :2], atol=1e-5)
-    # Its inputs are those of the pair.
-    inputs = model.preprocessor(texts, choices, inputs_only=True)
-    pair = model.tokenizer(["我们"], ["不坏"], length=12)
-    for name, array in pair.items():
-        assert np.array_equal(inputs[name][1, 1], array[0])
-
-
-def test_learns_the_right_choice():
-    model = chooser(num_choices=3)
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=JIT)
-    choices = [["好", "坏", "不"], ["坏", "好"]] * 3
-    history = model.fit((TEXTS, choices), [0, 1] * 3, epochs=40, verbose=0)
-    assert history.history["loss"][-1] < 0.1 < history.history["loss"][0]
-    assert [choice for choice, _ in model.choose(TEXTS, choices)] == ["好"] * 6
-    assert model.choose(TEXTS[0], ["坏", "好"])[0] == "好"
-
-
-@pytest.mark.parametrize(
-    "texts, choices, labels, match",
-    [
-        (["天"], [["好"]], None, "two choices or more"),
-        (["天"], ["好坏"], None, "two choices or more"),
-        (["天"], [["好", "坏", "不"]], None, "has 3 choices, but num_choices=2"),
-        (["天"], [["好", "坏"]], [2], "right choice is 2, but there are 2"),
-        (["天"], None, None, "choices of each"),
-    ],
-)
-def test_bad_choices_are_refused(texts, choices, labels, match):
-    preprocessor = MultipleChoicePreprocessor(Tokenizer(VOCABULARY), num_choices=2)
-    with pytest.raises(ValueError, match=match):
-        preprocessor(texts, choices, labels)

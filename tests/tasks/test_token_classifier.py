@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from golden_cases import to_numpy
-from small_tasks import JIT, backbone, tokenizer
+from small_tasks import QUICK_JIT, backbone, tokenizer
 
 from bert4keras3.tasks.entity_tags import (
     bio_names,
@@ -48,7 +48,7 @@ def test_a_token_has_the_tag_of_its_first_character():
 def test_learns_entities_and_finds_them(decoder, tmp_path):
     assert len(DECODERS) == 3
     model = task(decoder)
-    model.compile(keras.optimizers.Adam(3e-2), jit_compile=JIT)
+    model.compile(keras.optimizers.Adam(3e-2), jit_compile=QUICK_JIT)
     labels = [entities(text) for text in TEXTS]
     history = model.fit(TEXTS, labels, batch_size=4, epochs=60, verbose=0)
     assert history.history["loss"][-1] < 0.3 * history.history["loss"][0]
@@ -64,7 +64,7 @@ def test_learns_entities_and_finds_them(decoder, tmp_path):
 
 def test_tags_of_characters_by_name_and_number():
     model = task(label_names=["n", "v"])
-    model.compile(jit_compile=JIT)
+    model.compile(jit_compile=QUICK_JIT)
     batches = model._text_batches(TEXTS[:2], [list("nnvvvn"), [0, 1, 0, 0, 0]], 2)
     tags = batches[0][1]
     assert tags[0, :7].tolist() == [-1, 0, 0, 1, 1, 0, -1]
