@@ -57,7 +57,7 @@ def run_command(command, cwd):
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
 
 
