@@ -58,7 +58,8 @@ def test_a_later_batch_may_have_another_length(length):
 
 
 def test_learns_named_labels_from_raw_text_and_says_them():
-    model = classifier()
+    # By [CLS] alone, half of the seeds never tell two of the texts apart.
+    model = classifier(pooling="mean")
     model.compile(keras.optimizers.Adam(3e-2), jit_compile=QUICK_JIT)
     history = model.fit(TEXTS, LABELS, batch_size=6, epochs=60, verbose=0)
     assert history.history["loss"][-1] < 0.1 < history.history["loss"][0]
