@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from records import as_lines
+from records import Examples, as_lines, labels_of
 
 import zoo
 
@@ -45,6 +45,15 @@ def label_lines(labels, examples):
             zip(labels, examples.records, strict=True)
         )
     )
+
+
+PAIR = {"sentence1": str, "sentence2": str}
+
+
+def pairs_of(records, path, label_names):
+    """Examples of records that have the fields of `PAIR`."""
+    texts = tuple([record[name] for record in records] for name in PAIR)
+    return Examples(texts, labels_of(records, path, label_names), records)
 
 
 def write_splits(folder, records):

@@ -11,9 +11,15 @@ Recipe: ZhuiyiTechnology/roformer-v2, clue/cmnli.py.
 
 import sys
 
-from classification import FUNCTIONS, build_classifier, write_splits
+from classification import (
+    FUNCTIONS,
+    PAIR,
+    build_classifier,
+    pairs_of,
+    write_splits,
+)
 from fine_tune import Recipe, fine_tune
-from records import Examples, labels_of, read_lines
+from records import read_lines
 
 LABELS = ["entailment", "neutral", "contradiction"]
 RECIPE = Recipe(
@@ -33,18 +39,17 @@ SMOKE = [
 
 
 def write_smoke(folder):
-    names = "sentence1", "sentence2", "label"
+    names = *PAIR, "label"
     records = [dict(zip(names, row, strict=True)) for row in SMOKE] * 6
     write_splits(folder, records)
 
 
 def load_data(folder, split):
     path = folder / f"{split}.json"
-    records = read_lines(path, {"sentence1": str, "sentence2": str})
+    records = read_lines(path, PAIR)
     # "-" marks pairs on which the annotators did not agree; they are nobody's to learn.
     records = [record for record in records if record.get("label") != "-"]
-    texts = tuple([r[name] for r in records] for name in ("sentence1", "sentence2"))
-    return Examples(texts, labels_of(records, path, LABELS), records)
+    return pairs_of(records, path, LABELS)
 
 
 def build_model(options):

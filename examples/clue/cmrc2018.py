@@ -100,8 +100,8 @@ def score(answers, examples):
 
 
 def baseline(train, examples):
-    """The whole passage as the answer, whose F1 is better than that of any guess."""
-    return score(examples.x[1], examples)
+    """No answer to any question: what is exact cannot be guessed."""
+    return score([""] * len(examples), examples)
 
 
 def submission(answers, examples):
