@@ -10,9 +10,9 @@ from bert4keras3.naming import lookup
 from bert4keras3.tasks.entity_recognizer_preprocessor import (
     EntityRecognizerPreprocessor,
 )
-from bert4keras3.tasks.label_names import check_label_names, label_ids
+from bert4keras3.tasks.label_names import check_label_names, label_ids, name_of
 from bert4keras3.tasks.task import Task
-from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.tasks.token_offsets import outputs_with_offsets
 from bert4keras3.text.inputs import as_batch
 
 POINTERS = {"efficient": EfficientGlobalPointer, "global": GlobalPointer}
@@ -130,15 +130,13 @@ class EntityRecognizer(Task):
         single = isinstance(texts, str)
         texts = as_batch(texts, "texts")
         found = []
-        for _, logits in self.outputs_of(texts, batch_size=batch_size):
-            rows = texts[len(found) : len(found) + len(logits)]
-            _, offsets = encode_with_offsets(self.preprocessor, rows)
+        for rows, offsets, _, logits in outputs_with_offsets(self, texts, batch_size):
             for text, spans, scores in zip(rows, offsets, logits, strict=True):
                 entities = [
                     {
                         "start": spans[first][0],
                         "end": spans[last][1],
-                        "type": self._name(kind),
+                        "type": name_of(kind, self.label_names),
                         "text": text[spans[first][0] : spans[last][1]],
                         "score": score,
                     }
@@ -146,9 +144,6 @@ class EntityRecognizer(Task):
                 ]
                 found.append(sorted(entities, key=lambda e: (e["start"], e["end"])))
         return found[0] if single else found
-
-    def _name(self, number):
-        return number if self.label_names is None else self.label_names[number]
 
     def get_config(self):
         return {

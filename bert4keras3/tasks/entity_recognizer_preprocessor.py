@@ -5,7 +5,7 @@ import numpy as np
 
 from bert4keras3.tasks.entity_tags import check_span
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
-from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.tasks.token_offsets import encode_with_offsets, token_span
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -40,15 +40,12 @@ class EntityRecognizerPreprocessor(TextPreprocessor):
 
     def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
         inputs, offsets = encode_with_offsets(self, texts, pairs)
-        mask = np.zeros(inputs["token_ids"].shape, "int32")
-        for row, spans in enumerate(offsets):
-            mask[row, : len(spans)] = [span is not None for span in spans]
-        inputs["token_mask"] = mask
         if inputs_only or labels is None:
             return inputs
+        length = inputs["token_ids"].shape[1]
         return inputs, np.stack(
             [
-                self.indices(text, spans, mask.shape[1], *each)
+                self.indices(text, spans, length, *each)
                 for text, spans, each in zip(texts, offsets, labels, strict=True)
             ]
         )
@@ -66,24 +63,6 @@ class EntityRecognizerPreprocessor(TextPreprocessor):
 
     def get_config(self):
         return {**super().get_config(), "max_entities": self.max_entities}
-
-
-def token_span(offsets, start, end):
-    """First and last token of the characters `start .. end - 1`, both inclusive.
-
-    A span that begins or ends inside a token is widened to it.
-
-    Returns:
-        A pair of integers, or `None` if an end of it was cut off or is no token.
-    """
-    inside = [
-        place
-        for place, span in enumerate(offsets)
-        if span is not None and span[0] < end and span[1] > start
-    ]
-    if not inside or offsets[inside[-1]][1] < end or offsets[inside[0]][0] > start:
-        return None
-    return inside[0], inside[-1]
 
 
 def fill_up(rows, width, name):

@@ -65,6 +65,11 @@ def _id_of_name(label, places, at):
     return places[label]
 
 
+def name_of(number, label_names):
+    """Name of a class, or its number where classes have no names."""
+    return number if label_names is None else label_names[number]
+
+
 def check_label_names(label_names, num_classes, kind="classes"):
     """Names as a list, and how many classes there are.
 

@@ -170,7 +170,7 @@ class MaskedLM(Task):
         texts = as_batch(text, "text")
         if not texts:
             return []
-        preprocessor = self._require_preprocessor()
+        preprocessor = self.required_preprocessor()
         tokenizer = preprocessor.tokenizer
         top_k = min(top_k, tokenizer.vocabulary_size)
         inputs = preprocessor.encode_blanks(texts)

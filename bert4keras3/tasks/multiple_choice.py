@@ -94,7 +94,7 @@ class MultipleChoice(Task):
         texts = as_batch(texts, "texts")
         rows = [
             row
-            for _, logits in self.outputs_of(texts, choices, batch_size)
+            for logits in self.outputs_of(texts, choices, batch_size)
             for row in softmax(logits)
         ]
         found = [

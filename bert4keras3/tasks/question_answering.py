@@ -144,7 +144,7 @@ class QuestionAnswering(Task):
         if not isinstance(x, tuple) or len(x) != 2:
             x = (x, None)  # the preprocessor says what is missing
         questions, passages = ([each] if isinstance(each, str) else each for each in x)
-        prepared = self._require_preprocessor()(questions, passages, y, inputs_only)
+        prepared = self.required_preprocessor()(questions, passages, y, inputs_only)
         return ArrayBatches(prepared, batch_size or 32, shuffle)
 
     def answer(self, questions, passages, max_answer_length=64, batch_size=16):
@@ -168,7 +168,7 @@ class QuestionAnswering(Task):
         single = isinstance(questions, str)
         questions = as_batch(questions, "questions")
         passages = as_batch(passages, "passages")
-        inputs, windows = self._require_preprocessor().windows(questions, passages)
+        inputs, windows = self.required_preprocessor().windows(questions, passages)
         found = [
             {"text": "", "start": 0, "end": 0, "score": 0.0, "logit": -np.inf}
             for _ in questions

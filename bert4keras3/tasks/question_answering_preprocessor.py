@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
+from bert4keras3.tasks.token_offsets import token_span
 from bert4keras3.text.inputs import as_batch
 
 
@@ -169,18 +170,12 @@ class QuestionAnsweringPreprocessor(TextPreprocessor):
     def _class_of(self, window, span):
         if span in (None, NOT_FOUND):
             return 0
-        inside = [
-            place
-            for place, (start, end) in enumerate(window.offsets, window.first)
-            if start < span[1] and end > span[0]
-        ]
         # Cut off at an edge of the window, the answer is no answer.
-        whole = (
-            inside
-            and window.offsets[inside[0] - window.first][0] <= span[0]
-            and window.offsets[inside[-1] - window.first][1] >= span[1]
-        )
-        return inside[0] * self.sequence_length + inside[-1] if whole else 0
+        tokens = token_span(window.offsets, *span)
+        if tokens is None:
+            return 0
+        first, last = (window.first + place for place in tokens)
+        return first * self.sequence_length + last
 
     def get_config(self):
         return {

@@ -5,12 +5,12 @@ import numpy as np
 
 from bert4keras3.layers.global_pointer import EfficientGlobalPointer
 from bert4keras3.tasks.entity_recognizer import flat_spans, span_loss, spans_above
-from bert4keras3.tasks.label_names import check_label_names, label_ids
+from bert4keras3.tasks.label_names import check_label_names, label_ids, name_of
 from bert4keras3.tasks.relation_extractor_preprocessor import (
     RelationExtractorPreprocessor,
 )
 from bert4keras3.tasks.task import Task
-from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.tasks.token_offsets import outputs_with_offsets
 from bert4keras3.text.inputs import as_batch
 
 
@@ -140,9 +140,7 @@ class RelationExtractor(Task):
         single = isinstance(texts, str)
         texts = as_batch(texts, "texts")
         found = []
-        for _, outputs in self.outputs_of(texts, batch_size=batch_size):
-            rows = texts[len(found) : len(found) + len(outputs["heads"])]
-            _, offsets = encode_with_offsets(self.preprocessor, rows)
+        for rows, offsets, _, outputs in outputs_with_offsets(self, texts, batch_size):
             for place, (text, spans) in enumerate(zip(rows, offsets, strict=True)):
                 logits = {name: array[place] for name, array in outputs.items()}
                 triples = linked(logits, threshold)
@@ -154,10 +152,9 @@ class RelationExtractor(Task):
         characters = [
             (offsets[first][0], offsets[last][1]) for first, last in (subject, object_)
         ]
-        names = self.label_names
         return {
             "subject": text[slice(*characters[0])],
-            "predicate": predicate if names is None else names[predicate],
+            "predicate": name_of(predicate, self.label_names),
             "object": text[slice(*characters[1])],
             "subject_span": characters[0],
             "object_span": characters[1],

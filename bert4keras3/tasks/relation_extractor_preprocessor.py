@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from bert4keras3.tasks.entity_recognizer_preprocessor import fill_up, token_span
+from bert4keras3.tasks.entity_recognizer_preprocessor import fill_up
 from bert4keras3.tasks.entity_tags import check_span
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
-from bert4keras3.tasks.token_classifier_preprocessor import encode_with_offsets
+from bert4keras3.tasks.token_offsets import encode_with_offsets, token_span
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -42,14 +42,11 @@ class RelationExtractorPreprocessor(TextPreprocessor):
 
     def __call__(self, texts, pairs=None, labels=None, inputs_only=False):
         inputs, offsets = encode_with_offsets(self, texts, pairs)
-        mask = np.zeros(inputs["token_ids"].shape, "int32")
-        for row, spans in enumerate(offsets):
-            mask[row, : len(spans)] = [span is not None for span in spans]
-        inputs["token_mask"] = mask
         if inputs_only or labels is None:
             return inputs
+        length = inputs["token_ids"].shape[1]
         found = [
-            self.indices(text, spans, mask.shape[1], *each)
+            self.indices(text, spans, length, *each)
             for text, spans, each in zip(texts, offsets, labels, strict=True)
         ]
         return inputs, {

@@ -49,7 +49,7 @@ class Task(ExtraLosses, keras.Model):
 
     @property
     def tokenizer(self):
-        return self._require_preprocessor().tokenizer
+        return self.required_preprocessor().tokenizer
 
     def hidden_states(self, inputs, training=None):
         """`(B, T, hidden_dim)` of the backbone, with or without a pooler."""
@@ -179,14 +179,14 @@ class Task(ExtraLosses, keras.Model):
         return as_stream(batches, self.preprocessor.sequence_length)
 
     def _text_batches(self, x, y, batch_size, **kwargs):
-        preprocessor = self._require_preprocessor()
+        preprocessor = self.required_preprocessor()
         batches = TextBatches(preprocessor, x, y, batch_size or 32, **kwargs)
         if y is not None:
             batches.labels = self.prepare_labels(y, batches.texts)
         return batches
 
     def outputs_of(self, texts, pairs=None, batch_size=32):
-        """Inputs and outputs batch by batch, for answers in words.
+        """Outputs batch by batch, for answers in words.
 
         Args:
             texts: list of strings.
@@ -194,24 +194,21 @@ class Task(ExtraLosses, keras.Model):
             batch_size: texts per batch.
 
         Yields:
-            `(inputs, outputs)` of one batch, as NumPy arrays. Batches may differ in
-            length.
+            Outputs of one batch, as NumPy arrays. Batches may differ in length.
         """
         x = texts if pairs is None else (texts, pairs)
         batches = self._text_batches(x, None, batch_size, inputs_only=True)
         for index in range(len(batches)):
-            inputs = batches[index]
-            yield (
-                inputs,
-                keras.tree.map_structure(to_numpy, self.predict_on_batch(inputs)),
-            )
+            outputs = self.predict_on_batch(batches[index])
+            yield keras.tree.map_structure(to_numpy, outputs)
 
     def _encoded(self, x, inputs_only=False):
         if not is_text_dataset(x):
             return x
-        return encode_dataset(x, self._require_preprocessor(), inputs_only)
+        return encode_dataset(x, self.required_preprocessor(), inputs_only)
 
-    def _require_preprocessor(self):
+    def required_preprocessor(self):
+        """The preprocessor, or a `ValueError` that says how to get one."""
         if self.preprocessor is None:
             raise ValueError(
                 f"This {type(self).__name__} was built with preprocessor=None, so it "

@@ -98,7 +98,38 @@ def encode_dataset(dataset, preprocessor, inputs_only=False):
     return dataset.map(step, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-class TextBatches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):
+    """Base of the batches: rows in an order of their own, drawn anew at each epoch.
+
+    Args:
+        num_rows: how many there are.
+        batch_size: rows per batch; the last batch may be smaller.
+        shuffle: draw a new order at each epoch.
+    """
+
+    def __init__(self, num_rows, batch_size=32, shuffle=False, **kwargs):
+        super().__init__(**kwargs)
+        self.batch_size = batch_size
+        self.order = np.arange(num_rows)
+        # From NumPy's global state, which `keras.utils.set_random_seed` sets.
+        self.random = np.random.default_rng(np.random.randint(2**31))
+        self.shuffle = shuffle
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def rows_of(self, index):
+        """Numbers of the rows of a batch."""
+        start = index * self.batch_size
+        return self.order[start : start + self.batch_size]
+
+    def on_epoch_end(self):
+        if self.shuffle:
+            self.random.shuffle(self.order)
+
+
+class TextBatches(Batches):
     """Batches of texts, encoded by a preprocessor when they are read.
 
     Args:
@@ -121,29 +152,19 @@ class TextBatches(keras.utils.PyDataset):
         inputs_only=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
         self.preprocessor = preprocessor
         self.texts, self.pairs = _split_pairs(texts)
         self.labels = labels
-        self.batch_size = batch_size
         self.inputs_only = inputs_only
         for name, column in (("pairs", self.pairs), ("labels", labels)):
             if column is not None and len(column) != len(self.texts):
                 raise ValueError(
                     f"There are {len(self.texts)} texts but {len(column)} {name}."
                 )
-        self.order = np.arange(len(self.texts))
-        # From NumPy's global state, which `keras.utils.set_random_seed` sets.
-        self.random = np.random.default_rng(np.random.randint(2**31))
-        self.shuffle = shuffle
-        self.on_epoch_end()
-
-    def __len__(self):
-        return -(-len(self.order) // self.batch_size)
+        super().__init__(len(self.texts), batch_size, shuffle, **kwargs)
 
     def __getitem__(self, index):
-        start = index * self.batch_size
-        rows = self.order[start : start + self.batch_size]
+        rows = self.rows_of(index)
 
         def pick(column):
             return None if column is None else [column[row] for row in rows]
@@ -154,10 +175,6 @@ class TextBatches(keras.utils.PyDataset):
             labels=pick(self.labels),
             inputs_only=self.inputs_only,
         )
-
-    def on_epoch_end(self):
-        if self.shuffle:
-            self.random.shuffle(self.order)
 
 
 def as_stream(batches, sequence_length):
@@ -206,7 +223,7 @@ def _split_pairs(texts):
     return list(texts), None
 
 
-class ArrayBatches(keras.utils.PyDataset):
+class ArrayBatches(Batches):
     """Batches of arrays that are all encoded before the first is read.
 
     Args:
@@ -217,23 +234,10 @@ class ArrayBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, arrays, batch_size=32, shuffle=False, **kwargs):
-        super().__init__(**kwargs)
+        num_rows = len(keras.tree.flatten(arrays)[0])
+        super().__init__(num_rows, batch_size, shuffle, **kwargs)
         self.arrays = arrays
-        self.batch_size = batch_size
-        self.order = np.arange(len(keras.tree.flatten(arrays)[0]))
-        # From NumPy's global state, which `keras.utils.set_random_seed` sets.
-        self.random = np.random.default_rng(np.random.randint(2**31))
-        self.shuffle = shuffle
-        self.on_epoch_end()
-
-    def __len__(self):
-        return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index):
-        start = index * self.batch_size
-        rows = self.order[start : start + self.batch_size]
+        rows = self.rows_of(index)
         return keras.tree.map_structure(lambda array: array[rows], self.arrays)
-
-    def on_epoch_end(self):
-        if self.shuffle:
-            self.random.shuffle(self.order)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from bert4keras3.layers import pooling as poolings
-from bert4keras3.tasks.label_names import check_label_names, label_ids
+from bert4keras3.tasks.label_names import check_label_names, label_ids, name_of
 from bert4keras3.tasks.task import Task, softmax
 from bert4keras3.tasks.text_preprocessor import TextPreprocessor
 from bert4keras3.text.inputs import as_batch
@@ -106,14 +106,13 @@ class TextClassifier(Task):
         texts = as_batch(texts, "texts")
         pairs = None if pairs is None else as_batch(pairs, "pairs")
         found = []
-        for _, logits in self.outputs_of(texts, pairs, batch_size):
+        for logits in self.outputs_of(texts, pairs, batch_size):
             for row in softmax(logits):
                 best = row.argsort()[::-1][:top_k]
-                found.append([(self._name(int(k)), float(row[k])) for k in best])
+                found.append(
+                    [(name_of(int(k), self.label_names), float(row[k])) for k in best]
+                )
         return found[0] if single else found
-
-    def _name(self, number):
-        return number if self.label_names is None else self.label_names[number]
 
     def get_config(self):
         return {

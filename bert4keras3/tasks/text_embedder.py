@@ -111,7 +111,7 @@ class TextEmbedder(Task):
         vectors = np.concatenate(
             [
                 np.zeros((0, size), "float32"),
-                *(rows for _, rows in self.outputs_of(texts, batch_size=batch_size)),
+                *self.outputs_of(texts, batch_size=batch_size),
             ]
         )
         if normalize:
@@ -140,7 +140,7 @@ class TextEmbedder(Task):
                 f"Whitening to {self.whitening_dim} dimensions needs more texts than "
                 f"that. Received {len(texts)}."
             )
-        preprocessor, pooled = self._require_preprocessor(), []
+        preprocessor, pooled = self.required_preprocessor(), []
         for at in range(0, len(texts), batch_size):
             batch = texts[at : at + batch_size]
             inputs = preprocessor(batch, inputs_only=True)

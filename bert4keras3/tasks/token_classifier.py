@@ -10,12 +10,12 @@ from bert4keras3.layers.conditional_random_field import (
 )
 from bert4keras3.naming import lookup
 from bert4keras3.tasks.entity_tags import entities_of_tags, tags_of_entities
-from bert4keras3.tasks.label_names import check_label_names, label_ids
+from bert4keras3.tasks.label_names import check_label_names, label_ids, name_of
 from bert4keras3.tasks.task import Task, to_numpy
 from bert4keras3.tasks.token_classifier_preprocessor import (
     TokenClassifierPreprocessor,
-    encode_with_offsets,
 )
+from bert4keras3.tasks.token_offsets import outputs_with_offsets
 from bert4keras3.text.inputs import as_batch
 
 
@@ -170,10 +170,10 @@ class TokenClassifier(Task):
         single = isinstance(texts, str)
         texts = as_batch(texts, "texts")
         found = []
-        for inputs, logits in self.outputs_of(texts, batch_size=batch_size):
-            rows = texts[len(found) : len(found) + len(logits)]
+        for rows, offsets, inputs, logits in outputs_with_offsets(
+            self, texts, batch_size
+        ):
             best = to_numpy(self.decoder.decode(logits, inputs["token_mask"]))
-            _, offsets = encode_with_offsets(self.preprocessor, rows)
             found += [
                 self._spread(text, spans, tags)
                 for text, spans, tags in zip(rows, offsets, best, strict=True)
@@ -194,7 +194,7 @@ class TokenClassifier(Task):
         for span, tag in zip(spans, tags, strict=False):
             if span is None or tag < 0:
                 continue
-            name = int(tag) if names is None else names[tag]
+            name = name_of(int(tag), names)
             rest = f"I-{name[2:]}" if str(name).startswith("B-") else name
             spread[span[0] : span[1]] = [name, *[rest] * (span[1] - span[0] - 1)]
         return spread

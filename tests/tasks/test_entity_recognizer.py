@@ -13,8 +13,8 @@ from bert4keras3.tasks.entity_recognizer import (
 )
 from bert4keras3.tasks.entity_recognizer_preprocessor import (
     EntityRecognizerPreprocessor,
-    token_span,
 )
+from bert4keras3.tasks.token_offsets import token_span
 
 CHARACTERS = "山水在天地人"
 # "山水" is nested in "山水天" where that stands.
