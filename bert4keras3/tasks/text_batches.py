@@ -212,7 +212,10 @@ def as_stream(batches, sequence_length):
 
     dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # The tuner's thread is waited for at the end of each epoch, up to ten seconds.
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
 
 
 def _split_pairs(texts):
