@@ -63,7 +63,7 @@ def parse_arguments(script, arguments=None):
     add("--sequence-length", type=int, default=recipe.sequence_length)
     add("--learning-rate", type=float, default=recipe.learning_rate)
     add("--accumulation", type=int, default=recipe.accumulation)
-    add("--limit", type=int, help="train on the first so many examples only")
+    add("--limit", type=int, help="train on so many examples only, drawn once")
     add("--no-xla", action="store_true", help="no XLA; short runs on a CPU gain")
     add("--smoke", action="store_true", help="built-in data, a minute; proves nothing")
     options = parser.parse_args(arguments)
@@ -192,7 +192,7 @@ def fine_tune(script, arguments=None):
     full = len(train) >= recipe.full[0], len(dev) >= recipe.full[1]
     if options.limit:
         full = (full[0] and options.limit >= len(train), full[1])
-        train = train.first(options.limit)
+        train = train.sample(options.limit)
     settings = {
         name: getattr(options, name)
         for name in ("model", "weights", "seed", "epochs", "batch_size", "limit")

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 # Folders as the official zips are called, where that is not the name of the task.
 FOLDERS = {"wsc": ("cluewsc2020_public", "cluewsc2020")}
 
@@ -23,12 +25,15 @@ class Examples:
     def __len__(self):
         return len(self.records)
 
-    def first(self, number):
-        """The first so many examples."""
-        x = self.x
-        x = tuple(c[:number] for c in x) if isinstance(x, tuple) else x[:number]
-        y = None if self.y is None else self.y[:number]
-        return Examples(x, y, self.records[:number])
+    def sample(self, number):
+        """So many examples, the same at each call; files may be sorted by label."""
+        order = np.random.default_rng(0).permutation(len(self))[:number]
+
+        def pick(column):
+            return [column[row] for row in order]
+
+        x = tuple(map(pick, self.x)) if isinstance(self.x, tuple) else pick(self.x)
+        return Examples(x, None if self.y is None else pick(self.y), pick(self.records))
 
 
 def find_folder(data, task):

@@ -75,6 +75,17 @@ def test_files_are_found_in_the_folder_or_beside_their_task(script, tmp_path):
     assert find(tmp_path / "cluewsc2020_public", "wsc").name == "cluewsc2020_public"
 
 
+def test_a_limit_draws_from_a_file_sorted_by_label(script):
+    numbers = list(range(100))
+    words = [str(number) for number in numbers]
+    split = script("records").Examples((words, words), numbers, words)
+    drawn, again = split.sample(20), split.sample(20)
+    assert drawn.y == again.y and len(set(drawn.y)) == len(drawn) == 20
+    assert min(drawn.y) < 25 and max(drawn.y) > 75
+    assert drawn.x == (drawn.records, drawn.records)
+    assert drawn.records == [str(number) for number in drawn.y]
+
+
 def test_pairs_without_agreed_label_are_skipped(script, tmp_path):
     lines = [
         json.dumps({"sentence1": "a", "sentence2": "b", "label": label})
