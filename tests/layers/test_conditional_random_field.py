@@ -1,5 +1,6 @@
 """CRF and MEMM: fixtures, brute force over all label sequences, masks, training."""
 
+import functools
 import itertools
 
 import golden_layers
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from contract import to_numpy
-from gradients import gradient
+from gradients import compiled, gradient
 
 from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
@@ -22,6 +23,11 @@ MASK = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 1]])
 
 def normal(*shape):
     return RNG.normal(size=shape).astype("float32")
+
+
+def run(function, *arguments):
+    """The result as an array."""
+    return to_numpy(compiled(function)(*arguments))
 
 
 def crf_with(transitions, lr_multiplier=1.0, **kwargs):
@@ -52,13 +58,13 @@ def test_golden_crf(name):
     )
     np.testing.assert_array_equal(mask_of(stored["call_output_masked"]), mask == 1)
     for tag, padding in [("masked", mask), ("nomask", None)]:
-        given = to_numpy(layer.loss(labels, logits, padding))
+        given = run(layer.loss, labels, logits, padding)
         for kind in ("sparse", "dense"):
             wanted = stored[f"{kind}_loss_{tag}"]
             np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
-        accuracy = float(layer.accuracy(labels, logits, padding))
+        accuracy = float(run(layer.accuracy, labels, logits, padding))
         assert abs(accuracy - stored[f"sparse_accuracy_{tag}"]) < 1e-6
-    first = to_numpy(layer(logits[:, :4], labels[:, :4]))
+    first = run(layer, logits[:, :4], labels[:, :4])
     np.testing.assert_allclose(first, stored["bruteforce_nll_first4"], rtol=1e-5)
     np.testing.assert_allclose(first, stored["dense_loss_first4"], rtol=1e-5)
 
@@ -78,8 +84,12 @@ def test_golden_viterbi(name):
     for key in paths:
         starts, ends, row = key.removeprefix("viterbi_s").replace("_e", "_").split("_")
         if (starts, ends) not in decoded:
-            path = layer.decode(logits, mask, listed(starts), listed(ends))
-            decoded[starts, ends] = to_numpy(path)
+            between = {
+                "start_labels": listed(starts),
+                "end_labels": listed(ends),
+            }
+            decode = functools.partial(layer.decode, **between)
+            decoded[starts, ends] = run(decode, logits, mask)
         given = decoded[starts, ends][int(row)]
         np.testing.assert_array_equal(given[: len(stored[key])], stored[key])
         assert np.all(given[len(stored[key]) :] == -1)
@@ -97,14 +107,14 @@ def test_golden_memm(name):
         layer.stored_left.assign(stored["w__l_trans"])
         layer.stored_right.assign(stored["w__r_trans"])
     # The original takes the mean over all tokens; ours is a sum for each row.
-    given = to_numpy(layer(logits, labels, mask)).sum() / mask.sum()
+    given = run(layer, logits, labels, mask).sum() / mask.sum()
     np.testing.assert_allclose(given, stored["sparse_loss"], rtol=1e-5)
     tensors = map(keras.ops.convert_to_tensor, (labels, logits, mask.astype(bool)))
-    forward = layer.directed_loss(*tensors)
+    forward = run(layer.directed_loss, *tensors)
     np.testing.assert_allclose(
-        to_numpy(forward).sum() / mask.sum(), stored["forward_loss"], rtol=1e-5
+        forward.sum() / mask.sum(), stored["forward_loss"], rtol=1e-5
     )
-    accuracy = float(layer.accuracy(labels, logits, mask))
+    accuracy = float(run(layer.accuracy, labels, logits, mask))
     assert abs(accuracy - stored["sparse_accuracy"]) < 1e-6
 
 
@@ -124,10 +134,11 @@ def test_loss_marginals_and_path_against_all_sequences():
     transitions, logits = 2 * normal(L, L), 2 * normal(B, T, L)
     labels = RNG.integers(0, L, (B, T)).astype("int32")
     layer = crf_with(transitions)
-    losses = to_numpy(layer.loss(labels, logits, MASK))
-    probabilities = to_numpy(layer.marginals(logits, MASK))
-    paths = to_numpy(layer.decode(logits, MASK))
-    bound = to_numpy(layer.decode(logits, MASK, start_labels=[1], end_labels=[0, 2]))
+    losses = run(layer.loss, labels, logits, MASK)
+    probabilities = run(layer.marginals, logits, MASK)
+    paths = run(layer.decode, logits, MASK)
+    decode = functools.partial(layer.decode, start_labels=[1], end_labels=[0, 2])
+    bound = run(decode, logits, MASK)
     for row in range(B):
         seen = np.flatnonzero(MASK[row])
         tokens = logits[row, seen].astype("float64")
@@ -161,7 +172,7 @@ def test_memm_decodes_by_the_same_algorithm(hidden_dim):
     for weight in layer.weights:
         weight.assign(normal(*weight.shape))
     logits, transitions = normal(B, T, L), to_numpy(layer.transitions)
-    paths = to_numpy(layer.decode(logits, MASK))
+    paths = run(layer.decode, logits, MASK)
     for row in range(B):
         tokens = logits[row, MASK[row] == 1].astype("float64")
         best = max(sequences(len(tokens)), key=lambda y: score(y, tokens, transitions))
@@ -175,7 +186,7 @@ def test_memm_against_the_formula():
     layer.build(logits.shape)
     transitions = normal(L, L)
     layer.stored_transitions.assign(transitions)
-    given = to_numpy(layer(logits, labels, MASK))
+    given = run(layer, logits, labels, MASK)
 
     def direction(tokens, y, transitions):
         total = 0.0
@@ -206,20 +217,19 @@ LAYERS = [
 @pytest.mark.parametrize("make", LAYERS)
 def test_padding_takes_no_part(make):
     layer = make(lr_multiplier=10)
+    layer.build((None, None, L))
     logits = normal(2, 5, L)
     labels = np.array([[0, 2, 1, 1, 0], [2, 2, 0, -1, -1]], "int32")
-    before = to_numpy(layer(logits, labels))
+    before = run(layer, logits, labels)
     assert np.all(before > 0)
     dirty = np.concatenate([logits, 1e6 * normal(2, 3, L)], axis=1)
     dirty[1, 3:] = -np.inf
     mask = np.arange(8) < np.array([[5], [3]])
     padded = np.pad(np.maximum(labels, 0), ((0, 0), (0, 3)))
-    after = to_numpy(layer(dirty, padded, padding_mask=mask))
+    after = run(layer, dirty, padded, mask)
     np.testing.assert_allclose(after, before, rtol=1e-5)
-    paths = to_numpy(layer.decode(dirty, mask))
-    np.testing.assert_array_equal(
-        paths[:, :5], to_numpy(layer.decode(logits, mask[:, :5]))
-    )
+    paths = run(layer.decode, dirty, mask)
+    np.testing.assert_array_equal(paths[:, :5], run(layer.decode, logits, mask[:, :5]))
     given = gradient(lambda x: layer(x, padded, padding_mask=mask), dirty)[0]
     assert np.all(given[0, 5:] == 0) and np.all(given[1, 3:] == 0)
     assert np.all(np.abs(given[0, :5]).max(-1) > 0)
@@ -228,14 +238,15 @@ def test_padding_takes_no_part(make):
 @pytest.mark.parametrize("make", LAYERS)
 def test_a_row_without_a_token(make):
     layer = make()
+    layer.build((None, None, L))
     logits, labels = normal(2, 4, L), np.full((2, 4), -1, "int32")
-    assert np.all(to_numpy(layer(logits, labels)) == 0)
+    assert np.all(run(layer, logits, labels) == 0)
     nothing = np.zeros((2, 4))
-    assert np.all(to_numpy(layer.decode(logits, nothing)) == -1)
+    assert np.all(run(layer.decode, logits, nothing) == -1)
     assert np.all(gradient(lambda x: layer(x, labels), logits)[0] == 0)
-    assert float(layer.accuracy(labels, logits)) == 0
+    assert float(run(layer.accuracy, labels, logits)) == 0
     if isinstance(layer, ConditionalRandomField):
-        assert np.all(to_numpy(layer.marginals(logits, nothing)) == 0)
+        assert np.all(run(layer.marginals, logits, nothing) == 0)
 
 
 @pytest.mark.parametrize("size", [1e4, 6e4])
@@ -248,8 +259,8 @@ def test_extreme_logits_keep_their_digits(size):
     layer = crf_with(np.zeros((L, L), "float32"))
     expected = np.log(1 + (L - 1) * np.exp(-1.0))
     half = logits.astype("float16")
-    for given in (layer.loss(labels, logits), layer.loss(labels, half)):
-        np.testing.assert_allclose(to_numpy(given), [expected], rtol=1e-5)
+    for given in (run(layer.loss, labels, logits), run(layer.loss, labels, half)):
+        np.testing.assert_allclose(given, [expected], rtol=1e-5)
     slope = gradient(lambda x: layer.loss(labels, x), -logits)[0]
     assert np.all(np.isfinite(slope)) and np.abs(slope).max() <= 1.001
 
@@ -258,7 +269,7 @@ def test_gradient_of_the_loss_is_marginals_minus_labels():
     logits, labels = normal(B, T, L), RNG.integers(0, L, (B, T)).astype("int32")
     layer = crf_with(normal(L, L))
     given = gradient(lambda x: layer.loss(labels, x, MASK), logits)[0]
-    expected = to_numpy(layer.marginals(logits, MASK)) - (
+    expected = run(layer.marginals, logits, MASK) - (
         np.eye(L)[labels] * MASK[..., None]
     )
     np.testing.assert_allclose(given, expected, atol=1e-5)
@@ -287,8 +298,8 @@ def test_the_layer_ends_a_model_whose_loss_it_is(make, policy):
     hidden = keras.layers.Dense(L, dtype=policy)(inputs)
     model = keras.Model(inputs, layer(hidden))
     assert model.output.dtype == "float32"
-    compiled = keras.backend.backend() != "torch"
-    model.compile(keras.optimizers.SGD(0.2), layer.loss, jit_compile=compiled)
+    has_xla = keras.backend.backend() != "torch"
+    model.compile(keras.optimizers.SGD(0.2), layer.loss, jit_compile=has_xla)
     before = [to_numpy(v) for v in model.trainable_variables]
     history = [float(model.train_on_batch(x, labels)) for _ in range(8)]
     assert history[-1] < history[0] - 0.2

@@ -1,5 +1,6 @@
 """Transformer-XL's positions against the equation, pair by pair, and properties."""
 
+import functools
 import math
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import position_properties as properties
 import pytest
 from contract import assign, named_weights, randomize, to_numpy
-from gradients import gradient
+from gradients import compiled, gradient
 
 from bert4keras3.layers import attention_mask
 from bert4keras3.layers.attention import DotProductAttention
@@ -81,14 +82,9 @@ def test_logits_against_the_equation(positions, options, scale, dim):
     core.build(query.shape, key.shape, value.shape)
     weights = weights_of(randomize(core))
     assert weights["kernel"].shape == (dim or N * H, N * H)
-    _, given = core(
-        query,
-        key,
-        value,
-        query_positions=rows,
-        key_positions=columns,
-        return_logits=True,
-    )
+    places = dict(query_positions=rows, key_positions=columns)
+    call = compiled(functools.partial(core, **places, return_logits=True))
+    _, given = call(query, key, value)
     norm = (lambda x: x / math.sqrt(x @ x)) if "query_key_norm" in options else None
     expected = pair_by_pair(
         query.astype("float64"),
@@ -116,17 +112,19 @@ def test_in_both_attentions_with_padding(positions):
 def test_only_distances_count():
     layer = MultiHeadAttention(2, 8, position_bias="transformer_xl")
     x, at = normal(2, 9, 12), np.arange(9) * 1.5
-    layer(x)
+    layer.build(x.shape)
     randomize(layer)
 
+    call = compiled(lambda positions: layer(x, query_positions=positions))
+
     def run(by_row):
-        return to_numpy(layer(x, query_positions=at + by_row))
+        return to_numpy(call(np.broadcast_to(at + by_row, (2, 9))))
 
     expected = run(np.zeros((2, 1)))
     for shift in (1000.0, 60000.0, -7.0):
         np.testing.assert_allclose(run([[0.0], [shift]]), expected, atol=1e-5)
     assert np.abs(run(at) - expected).max() > 1e-3
-    backwards = to_numpy(layer(x, query_positions=-at))
+    backwards = to_numpy(call(np.broadcast_to(-at, (2, 9))))
     assert np.abs(backwards - expected).max() > 1e-3
 
 
@@ -150,9 +148,14 @@ def test_a_window_in_blocks_equals_the_mask():
     whole = MultiHeadAttention(2, 8, position_bias="transformer_xl")
     blocks.build(x.shape), whole.build(x.shape)
     assign(whole, randomize(blocks))
-    given = to_numpy(blocks(x, padding_mask=real, query_positions=at))
-    mask = window(real)
-    expected = to_numpy(whole(x, attention_mask=mask, query_positions=at))
+
+    def in_blocks(x):
+        return blocks(x, padding_mask=real, query_positions=at)
+
+    def masked(x):
+        return whole(x, attention_mask=window(real), query_positions=at)
+
+    given, expected = (to_numpy(compiled(f)(x)) for f in (in_blocks, masked))
     np.testing.assert_allclose(given[real], expected[real], atol=1e-5)
 
 
@@ -173,7 +176,7 @@ def test_it_starts_as_content_without_u_and_v():
 def test_every_weight_and_the_input_have_gradients():
     layer = MultiHeadAttention(2, 8, position_bias="transformer_xl")
     x = normal(2, 5, 12)
-    layer(x)
+    layer.build(x.shape)
     randomize(layer)
     model = keras.Sequential([layer])
     model.compile(keras.optimizers.SGD(1.0), "mse")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from contract import assign, randomize, to_numpy
-from gradients import gradient
+from gradients import compiled, gradient
 
 from bert4keras3.layers.attention_mask import LambdaMask, WindowMask
 from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
@@ -30,14 +30,19 @@ def twins(kind, window):
     return blocks, full
 
 
+def run(function):
+    """The output for `X` as an array."""
+    return to_numpy(compiled(function)(X))
+
+
 @pytest.mark.parametrize("two_way", [False, True])
 @pytest.mark.parametrize("window", [1, 4, 7, 10, 30])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_blocks_equal_masked_full_attention(kind, window, two_way):
     mask = WindowMask(window, two_way)
     blocks, full = twins(kind, mask)
-    given = to_numpy(blocks(X, padding_mask=REAL))
-    expected = to_numpy(full(X, attention_mask=mask(REAL)))
+    given = run(lambda x: blocks(x, padding_mask=REAL))
+    expected = run(lambda x: full(x, attention_mask=mask(REAL)))
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -47,8 +52,8 @@ def test_blocks_equal_masked_full_attention(kind, window, two_way):
 def test_blocks_with_sinks_equal_masked_full_attention(kind, window, num_sinks):
     mask = LambdaMask(window, num_sinks)
     blocks, full = twins(kind, mask)
-    given = to_numpy(blocks(X, padding_mask=REAL))
-    expected = to_numpy(full(X, attention_mask=mask(REAL)))
+    given = run(lambda x: blocks(x, padding_mask=REAL))
+    expected = run(lambda x: full(x, attention_mask=mask(REAL)))
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -57,8 +62,8 @@ def test_a_padded_sink_is_hidden():
     mask, real = LambdaMask(3, num_sinks=4), REAL.copy()
     real[:, 1] = False
     blocks, full = twins("attention", mask)
-    given = to_numpy(blocks(X, padding_mask=real))
-    expected = to_numpy(full(X, attention_mask=mask(real)))
+    given = run(lambda x: blocks(x, padding_mask=real))
+    expected = run(lambda x: full(x, attention_mask=mask(real)))
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -75,10 +80,13 @@ def test_gradients_equal(kind, mask):
 def test_custom_positions_reach_the_blocks(mask):
     blocks, full = twins("attention", mask)
     positions = np.cumsum(np.random.default_rng(1).integers(1, 5, (B, T)), axis=1)
-    given = to_numpy(blocks(X, padding_mask=REAL, query_positions=positions))
-    expected = full(X, attention_mask=mask(REAL), query_positions=positions)
-    np.testing.assert_allclose(given, to_numpy(expected), atol=1e-5)
-    assert np.abs(given - to_numpy(blocks(X, padding_mask=REAL))).max() > 1e-3
+    given = run(lambda x: blocks(x, padding_mask=REAL, query_positions=positions))
+    expected = run(
+        lambda x: full(x, attention_mask=mask(REAL), query_positions=positions)
+    )
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    natural = run(lambda x: blocks(x, padding_mask=REAL))
+    assert np.abs(given - natural).max() > 1e-3
 
 
 ROW_SCHEMES = {
@@ -105,9 +113,11 @@ def test_blocks_know_the_whole_row(scheme, kind, mask):
     full = MultiHeadAttention(2, 6, rotary_embedding=make())
     blocks.build(X.shape), full.build(X.shape)
     assign(full, randomize(blocks))
-    given = to_numpy(blocks(X, padding_mask=REAL, query_positions=positions))
-    expected = full(X, attention_mask=mask(REAL), query_positions=positions)
-    np.testing.assert_allclose(given, to_numpy(expected), atol=1e-5)
+    given = run(lambda x: blocks(x, padding_mask=REAL, query_positions=positions))
+    expected = run(
+        lambda x: full(x, attention_mask=mask(REAL), query_positions=positions)
+    )
+    np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("mask", [WindowMask(4), LambdaMask(4, 6)], ids=["window", "Λ"])
@@ -117,8 +127,8 @@ def test_unknown_length_and_batch(mask):
     model = keras.Model(inputs, blocks(inputs))
     # Shorter than the sinks, shorter than two blocks, several blocks.
     for length in (3, 8, T):
-        given = to_numpy(model(X[:, :length]))
-        expected = to_numpy(blocks(X[:, :length]))
+        given = to_numpy(compiled(model)(X[:, :length]))
+        expected = to_numpy(compiled(blocks)(X[:, :length]))
         np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
