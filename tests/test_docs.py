@@ -171,7 +171,8 @@ def test_commands_of_the_zoo_are_documented():
     commands = {
         command.name or command.callback.__name__ for command in app.registered_commands
     }
-    assert {"list", "describe", "fill", "embed", "convert", "verify"} == commands
+    expected = {"list", "describe", "fill", "embed", "convert", "verify", "records"}
+    assert expected == commands
     page = read("docs/reference/command_line.md")
     assert not [name for name in commands if f"| `{name} " not in page]
 

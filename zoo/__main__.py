@@ -318,5 +318,61 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+@reported
+def records(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Text files and folders: txt, jsonl, json, gz.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the records go.")
+    ],
+    model: Model = DEFAULT_MODEL,
+    length: Annotated[
+        int, typer.Option(min=3, help="Tokens of a row with [CLS] and [SEP].")
+    ] = 512,
+    segmenter: Annotated[
+        str,
+        typer.Option(
+            help="jieba, spaces (already segmented), characters, module:name."
+        ),
+    ] = "jieba",
+    across_documents: Annotated[
+        bool, typer.Option(help="A row goes on with the next document.")
+    ] = False,
+    fill: Annotated[
+        bool, typer.Option(help="A row ends at a word, not at a sentence.")
+    ] = False,
+    encoding: Annotated[str, typer.Option(help="Of all files.")] = "utf-8",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="All processors by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order within a shard.")] = 0,
+) -> None:
+    """Build records for pretraining from text; an interrupted build goes on."""
+    with working("reading the vocabulary"):
+        from bert4keras3.training.build_records import build_records
+        from zoo import load_tokenizer
+
+        tokenizer = load_tokenizer(model)
+    manifest = build_records(
+        sources,
+        folder,
+        tokenizer,
+        length,
+        segmenter=segmenter,
+        processes=processes,
+        across_documents=across_documents,
+        fill=fill,
+        encoding=encoding,
+        seed=seed,
+    )
+    counts = ", ".join(f"{n:,} {name}" for name, n in manifest.counts.items())
+    typer.echo(
+        f"{len(manifest.shards)} shards in {folder}: {counts.replace('_', ' ')}; "
+        f"{manifest.padding:.1%} padding at length {length}"
+    )
+
+
 if __name__ == "__main__":
     app(prog_name="python -m zoo")

@@ -14,7 +14,7 @@ from zoo.checkpoints import open_checkpoint
 from zoo.presets import PRESETS
 
 MODELS = Path(__file__).parents[1] / "golden" / "models"
-COMMANDS = ("list", "describe", "fill", "embed", "convert", "verify")
+COMMANDS = ("list", "describe", "fill", "embed", "convert", "verify", "records")
 
 
 def run(*arguments):
@@ -263,6 +263,18 @@ def test_verify_reports(model, architecture):
 
 
 # --- as a process ---------------------------------------------------------------
+
+
+def test_records_are_built_and_counted(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("今天 天气 很 好 。 去 散步 吧 。\n" * 20, encoding="utf-8")
+    command = ["records", str(path), "-o", str(tmp_path / "out"), "--length", "16"]
+    done = run(*command, "--segmenter", "spaces", "--processes", "1", "--fill")
+    assert done.exit_code == 0, done.output
+    assert "1 shards" in done.output and "180 words, 240 tokens" in done.output
+    assert (tmp_path / "out" / "manifest.json").exists()
+    other = run(*command[:-1], "20", "--segmenter", "spaces", "--fill")
+    assert other.exit_code == 1 and "length=16 (now 20)" in other.output
 
 
 def test_process_results_and_messages_are_apart():

@@ -1,0 +1,260 @@
+"""From raw text to sharded records for pretraining, in parallel and resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bert4keras3.text.tokenizer import Tokenizer
+from bert4keras3.training.record_blocks import Block, blocks_of, groups_of_files
+from bert4keras3.training.record_manifest import (
+    NAME,
+    Manifest,
+    Settings,
+    Shard,
+    joined,
+    vocabulary_digest,
+    write_json,
+)
+from bert4keras3.training.record_shards import ShardWriter
+from bert4keras3.training.word_segmenters import Segment, segmenter_name
+
+__all__ = ["build_records", "settings_of"]
+
+PROGRESS = ".progress"  # settings.json, and what is known of each finished shard
+
+
+def settings_of(
+    sources: str | Path | Iterable[str | Path],
+    tokenizer: Tokenizer,
+    length: int = 512,
+    segmenter: str | Segment = "jieba",
+    across_documents: bool = False,
+    fill: bool = False,
+    seed: int = 0,
+    block_characters: int = 2_000_000,
+    document_length: int = 1000,
+    encoding: str = "utf-8",
+    longest: int = 1_000_000,
+) -> Settings:
+    """Return the settings of a build; the arguments are those of `build_records`."""
+    if isinstance(sources, str | Path):
+        sources = [sources]
+    if block_characters < 1:
+        raise ValueError(
+            f"block_characters={block_characters} makes no shard; it is the size of "
+            "a block of text, usually a million or more."
+        )
+    cut = {
+        name: getattr(tokenizer, name)
+        for name in ("lowercase", "max_word_length", "token_translate")
+    }
+    before = tokenizer.pre_tokenize
+    cut["pre_tokenize"] = None if before is None else segmenter_name(before)
+    return Settings(
+        length=length,
+        across_documents=across_documents,
+        fill=fill,
+        segmenter=segmenter_name(segmenter),
+        seed=seed,
+        block_characters=block_characters,
+        document_length=document_length,
+        longest=longest,
+        encoding=encoding,
+        sources=tuple(map(str, sources)),
+        vocabulary_size=tokenizer.vocabulary_size,
+        vocabulary_sha256=vocabulary_digest(tokenizer),
+        tokenizer=cut,
+    )
+
+
+def build_records(
+    sources: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    tokenizer: Tokenizer,
+    length: int = 512,
+    *,
+    segmenter: str | Segment = "jieba",
+    processes: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Manifest:
+    """Tokenize and pack a corpus into a folder of compressed records.
+
+    Each record is a row of whole sentences with the bounds of its words, for masking
+    anew at each reading (`Records`). The text is cut into blocks, each block becomes
+    one shard, and what a shard holds depends on the text and the settings alone: any
+    number of processes writes the same files, and an interrupted build goes on with
+    the same call. The manifest appears last.
+
+    Args:
+        sources: files and folders of text; see `read_documents`.
+        folder: where the records go; made if it does not exist.
+        tokenizer: `Tokenizer`.
+        length: int, tokens of a padded row, `[CLS]` and `[SEP]` included.
+        segmenter: where words begin: `"jieba"`, `"spaces"` for text segmented before,
+            `"characters"`, `"module:function"`, or a function that can be pickled.
+        processes: int, how many work at once; all processors by default.
+        progress: bool, whether to show a bar.
+        **options: `across_documents` (bool, `False`: a row goes on with the next
+            document), `fill` (bool, `False`: a row ends at a word and not at a
+            sentence), `seed` (int, 0, of the order in a shard), `block_characters`
+            (int, 2,000,000, the text of a shard), and `document_length`, `encoding`
+            and `longest` of `read_documents`.
+
+    Returns:
+        The `Manifest`.
+
+    Raises:
+        FileNotFoundError: a source is missing.
+        ValueError: the folder holds records with other settings or of a text that has
+            changed since, or the sources hold no text, or text that cannot be read.
+
+    Example:
+
+    >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天气好"])
+    >>> _ = Path("text.txt").write_text("天气 好 。 好 天气", encoding="utf-8")
+    >>> manifest = build_records(
+    ...     "text.txt", "records", tokenizer, 16, segmenter="spaces", processes=1
+    ... )
+    >>> manifest.counts["words"], manifest.counts["unknown_tokens"]
+    (5, 1)
+    """
+    settings = settings_of(sources, tokenizer, length, segmenter, **options)
+    folder = Path(folder)
+    if (folder / NAME).exists():
+        manifest = Manifest.read(folder)
+        _refuse_other(settings, manifest.settings, folder)
+        manifest.check_files(folder, checksums=False)
+        return manifest
+    blocks = _blocks(settings)
+    (folder / PROGRESS).mkdir(parents=True, exist_ok=True)
+    _begin(settings, folder)
+    write = ShardWriter, (folder, settings, tokenizer, segmenter)
+    processes = processes or os.cpu_count() or 1
+    shards: list[Shard] = []
+    hidden = None if progress else True  # None hides it where there is no terminal
+    with tqdm(unit="token", unit_scale=True, disable=hidden) as bar:
+        for shard in _shards(blocks, folder, write, processes):
+            shards.append(shard)
+            bar.update(shard.tokens)
+    manifest = joined(settings, shards)
+    manifest.write(folder)
+    for file in (folder / PROGRESS).iterdir():
+        file.unlink()
+    (folder / PROGRESS).rmdir()
+    return manifest
+
+
+def _blocks(settings: Settings) -> Iterator[Block]:
+    groups = groups_of_files(settings.sources, settings.block_characters)
+
+    def read() -> Iterator[Block]:
+        for group, files in enumerate(groups):
+            yield from blocks_of(
+                group,
+                files,
+                settings.block_characters,
+                settings.document_length,
+                settings.encoding,
+                settings.longest,
+            )
+
+    return read()
+
+
+def _begin(settings: Settings, folder: Path) -> None:
+    """Note the settings of a build, or compare them with those of its first part."""
+    path = folder / PROGRESS / "settings.json"
+    if path.exists():
+        held = Settings.from_json(json.loads(path.read_text(encoding="utf-8")))
+        _refuse_other(settings, held, folder)
+    else:
+        write_json(path, settings.to_json())
+    for partial in folder.glob(".partial-*"):  # left by a process that was killed
+        partial.unlink()
+
+
+def _refuse_other(settings: Settings, held: Settings, folder: Path) -> None:
+    if changed := settings.differences(held):
+        raise ValueError(
+            f"{folder} holds records made with {changed}. Choose another folder, or "
+            "remove it."
+        )
+
+
+def _shards(
+    blocks: Iterable[Block], folder: Path, write: Any, processes: int
+) -> Iterator[Shard]:
+    """Yield the shards of all blocks, in order; what is finished is not done again."""
+    if processes == 1:
+        writer = write[0](*write[1])
+        for block in blocks:
+            yield _finished(block, folder) or _note(writer(block), folder)
+        return
+    # Not forked: TensorFlow has threads, and a fork of those can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _begin_worker, write) as pool:
+        pending: deque[Shard | Future[Shard]] = deque()
+        try:
+            for block in blocks:
+                pending.append(_finished(block, folder) or pool.submit(_work, block))
+                # No more text in memory than keeps the processes busy.
+                while len(pending) > 2 * processes:
+                    yield _ended(pending.popleft(), folder)
+            while pending:
+                yield _ended(pending.popleft(), folder)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A process of the build was killed, mostly for want of memory. The "
+                "shards that are finished stay; call again with fewer `processes`."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _ended(shard: Shard | Future[Shard], folder: Path) -> Shard:
+    return shard if isinstance(shard, Shard) else _note(shard.result(), folder)
+
+
+def _finished(block: Block, folder: Path) -> Shard | None:
+    """Return the shard of a block if an earlier part of the build wrote it."""
+    path = folder / PROGRESS / f"{block.shard_name}.json"
+    if not path.exists():
+        return None
+    shard = Shard.from_json(json.loads(path.read_text(encoding="utf-8")))
+    if shard.source_sha256 != block.digest:
+        raise ValueError(
+            f"The text of {shard.name} has changed since the build of {folder} began. "
+            "Bring the old text back, or remove the folder and build again."
+        )
+    file = folder / shard.name
+    return shard if file.exists() and file.stat().st_size == shard.bytes else None
+
+
+def _note(shard: Shard, folder: Path) -> Shard:
+    path = folder / PROGRESS / f"{shard.name}.json"
+    write_json(path, dataclasses.asdict(shard))
+    return shard
+
+
+_worker: dict[str, ShardWriter] = {}
+
+
+def _begin_worker(make: Any, arguments: tuple[Any, ...]) -> None:
+    _worker["write"] = make(*arguments)
+
+
+def _work(block: Block) -> Shard:
+    return _worker["write"](block)
