@@ -5,6 +5,7 @@
 #   make demo                     fill blanks and embed sentences with the bundled model
 #   make test                     the tests, on TensorFlow and then on JAX
 #   make test-torch               the backend tests on PyTorch
+#   make test-beam                the records of a cluster, on Beam's direct runner
 #   make examples                 every script of examples/ with --smoke
 #   make slow                     the tests that take minutes
 #   make check                    ruff and mypy
@@ -34,7 +35,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-tensorflow test-jax test-torch examples slow check format \
+.PHONY: help demo test test-tensorflow test-jax test-torch test-beam examples slow check format \
         docs readme clean
 
 help:
@@ -54,6 +55,9 @@ test-jax: $(VENV)/.stamp-jax
 
 test-torch: $(VENV)/.stamp-torch
 	KERAS_BACKEND=torch $(PYTEST) -m "backend and not slow and not example"
+
+test-beam: $(VENV)/.stamp-beam
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m beam
 
 examples: $(VENV)/.stamp-jax
 	KERAS_BACKEND=tensorflow $(PYTEST) -m example
@@ -110,6 +114,10 @@ $(VENV)/.stamp-jax: $(VENV)/.stamp-dev
 
 $(VENV)/.stamp-torch: $(VENV)/.stamp-dev
 	$(PIP) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.stamp-beam: $(VENV)/.stamp-dev
+	$(PIP) -e '.[dev,beam]'
 	@touch $@
 
 $(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-venv

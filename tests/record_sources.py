@@ -1,5 +1,7 @@
 """A small corpus of words with spaces, and what its records hold."""
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,21 @@ def text(number, seed=0):
     return "\n".join(" ".join(line) for line in lines)
 
 
+def small_corpus(folder):
+    """Plain text, gzip and JSON lines; the last is many small files."""
+    (folder / "small").mkdir(parents=True)
+    (folder / "a.txt").write_text(text(60), encoding="utf-8")
+    with gzip.open(folder / "b.txt.gz", "wt", encoding="utf-8") as stream:
+        stream.write(text(60, seed=1))
+    for number in range(8):
+        lines = [json.dumps({"text": text(2, seed=number + line)}) for line in range(3)]
+        path = folder / "small" / f"{number}.jsonl"
+        path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    return folder
+
+
 def build(sources, folder, length=12, **options):
-    options = {**OPTIONS, "processes": 1, "progress": False, **options}
+    options = {**OPTIONS, "processes": 1, "show_progress": False, **options}
     return build_records(sources, folder, TOKENIZER, length, **options)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import multiprocessing
 import os
 from collections import deque
@@ -18,20 +16,16 @@ from tqdm import tqdm
 from bert4keras3.text.tokenizer import Tokenizer
 from bert4keras3.training.record_blocks import Block, blocks_of, groups_of_files
 from bert4keras3.training.record_manifest import (
-    NAME,
     Manifest,
     Settings,
     Shard,
-    joined,
     vocabulary_digest,
-    write_json,
 )
+from bert4keras3.training.record_progress import Progress
 from bert4keras3.training.record_shards import ShardWriter
 from bert4keras3.training.word_segmenters import Segment, segmenter_name
 
 __all__ = ["build_records", "settings_of"]
-
-PROGRESS = ".progress"  # settings.json, and what is known of each finished shard
 
 
 def settings_of(
@@ -86,7 +80,7 @@ def build_records(
     *,
     segmenter: str | Segment = "jieba",
     processes: int | None = None,
-    progress: bool = True,
+    show_progress: bool = True,
     **options: Any,
 ) -> Manifest:
     """Tokenize and pack a corpus into a folder of compressed records.
@@ -105,7 +99,7 @@ def build_records(
         segmenter: where words begin: `"jieba"`, `"spaces"` for text segmented before,
             `"characters"`, `"module:function"`, or a function that can be pickled.
         processes: int, how many work at once; all processors by default.
-        progress: bool, whether to show a bar.
+        show_progress: bool, whether to show a bar, where there is a terminal.
         **options: `across_documents` (bool, `False`: a row goes on with the next
             document), `fill` (bool, `False`: a row ends at a word and not at a
             sentence), `seed` (int, 0, of the order in a shard), `block_characters`
@@ -131,76 +125,35 @@ def build_records(
     (5, 1)
     """
     settings = settings_of(sources, tokenizer, length, segmenter, **options)
-    folder = Path(folder)
-    if (folder / NAME).exists():
-        manifest = Manifest.read(folder)
-        _refuse_other(settings, manifest.settings, folder)
-        manifest.check_files(folder, checksums=False)
+    progress = Progress(folder, settings)
+    if manifest := progress.finished_manifest():
         return manifest
-    blocks = _blocks(settings)
-    (folder / PROGRESS).mkdir(parents=True, exist_ok=True)
-    _begin(settings, folder)
-    write = ShardWriter, (folder, settings, tokenizer, segmenter)
+    groups = groups_of_files(settings.sources, settings.block_characters)
+    progress.begin()
+    blocks = (
+        block
+        for number, files in enumerate(groups)
+        for block in blocks_of(number, files, settings)
+    )
+    write = ShardWriter, (progress.folder, settings, tokenizer, segmenter)
     processes = processes or os.cpu_count() or 1
     shards: list[Shard] = []
-    hidden = None if progress else True  # None hides it where there is no terminal
+    hidden = None if show_progress else True  # None hides it where no terminal is
     with tqdm(unit="token", unit_scale=True, disable=hidden) as bar:
-        for shard in _shards(blocks, folder, write, processes):
+        for shard in _shards(blocks, progress, write, processes):
             shards.append(shard)
             bar.update(shard.tokens)
-    manifest = joined(settings, shards)
-    manifest.write(folder)
-    for file in (folder / PROGRESS).iterdir():
-        file.unlink()
-    (folder / PROGRESS).rmdir()
-    return manifest
-
-
-def _blocks(settings: Settings) -> Iterator[Block]:
-    groups = groups_of_files(settings.sources, settings.block_characters)
-
-    def read() -> Iterator[Block]:
-        for group, files in enumerate(groups):
-            yield from blocks_of(
-                group,
-                files,
-                settings.block_characters,
-                settings.document_length,
-                settings.encoding,
-                settings.longest,
-            )
-
-    return read()
-
-
-def _begin(settings: Settings, folder: Path) -> None:
-    """Note the settings of a build, or compare them with those of its first part."""
-    path = folder / PROGRESS / "settings.json"
-    if path.exists():
-        held = Settings.from_json(json.loads(path.read_text(encoding="utf-8")))
-        _refuse_other(settings, held, folder)
-    else:
-        write_json(path, settings.to_json())
-    for partial in folder.glob(".partial-*"):  # left by a process that was killed
-        partial.unlink()
-
-
-def _refuse_other(settings: Settings, held: Settings, folder: Path) -> None:
-    if changed := settings.differences(held):
-        raise ValueError(
-            f"{folder} holds records made with {changed}. Choose another folder, or "
-            "remove it."
-        )
+    return progress.end(shards)
 
 
 def _shards(
-    blocks: Iterable[Block], folder: Path, write: Any, processes: int
+    blocks: Iterable[Block], progress: Progress, write: Any, processes: int
 ) -> Iterator[Shard]:
     """Yield the shards of all blocks, in order; what is finished is not done again."""
     if processes == 1:
         writer = write[0](*write[1])
         for block in blocks:
-            yield _finished(block, folder) or _note(writer(block), folder)
+            yield progress.finished(block) or progress.note(writer(block))
         return
     # Not forked: TensorFlow has threads, and a fork of those can hang.
     context = multiprocessing.get_context("spawn")
@@ -208,12 +161,13 @@ def _shards(
         pending: deque[Shard | Future[Shard]] = deque()
         try:
             for block in blocks:
-                pending.append(_finished(block, folder) or pool.submit(_work, block))
+                done = progress.finished(block)
+                pending.append(done or pool.submit(_work, block))
                 # No more text in memory than keeps the processes busy.
                 while len(pending) > 2 * processes:
-                    yield _ended(pending.popleft(), folder)
+                    yield _ended(pending.popleft(), progress)
             while pending:
-                yield _ended(pending.popleft(), folder)
+                yield _ended(pending.popleft(), progress)
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "A process of the build was killed, mostly for want of memory. The "
@@ -224,29 +178,8 @@ def _shards(
             raise
 
 
-def _ended(shard: Shard | Future[Shard], folder: Path) -> Shard:
-    return shard if isinstance(shard, Shard) else _note(shard.result(), folder)
-
-
-def _finished(block: Block, folder: Path) -> Shard | None:
-    """Return the shard of a block if an earlier part of the build wrote it."""
-    path = folder / PROGRESS / f"{block.shard_name}.json"
-    if not path.exists():
-        return None
-    shard = Shard.from_json(json.loads(path.read_text(encoding="utf-8")))
-    if shard.source_sha256 != block.digest:
-        raise ValueError(
-            f"The text of {shard.name} has changed since the build of {folder} began. "
-            "Bring the old text back, or remove the folder and build again."
-        )
-    file = folder / shard.name
-    return shard if file.exists() and file.stat().st_size == shard.bytes else None
-
-
-def _note(shard: Shard, folder: Path) -> Shard:
-    path = folder / PROGRESS / f"{shard.name}.json"
-    write_json(path, dataclasses.asdict(shard))
-    return shard
+def _ended(shard: Shard | Future[Shard], progress: Progress) -> Shard:
+    return shard if isinstance(shard, Shard) else progress.note(shard.result())
 
 
 _worker: dict[str, ShardWriter] = {}

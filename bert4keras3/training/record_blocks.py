@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bert4keras3.training.documents import read_documents, text_files
+from bert4keras3.training.record_manifest import Settings
 
 __all__ = ["Block", "blocks_of", "groups_of_files"]
 
@@ -84,20 +85,15 @@ def groups_of_files(
 
 
 def blocks_of(
-    group: int,
-    files: Sequence[Path],
-    block_characters: int,
-    document_length: int,
-    encoding: str,
-    longest: int,
+    group: int, files: Sequence[str | Path], settings: Settings
 ) -> Iterator[Block]:
     """Read the files of a group in their order, one pass, as blocks.
 
     Args:
         group: int, the number of the group.
         files: the paths of its files.
-        block_characters: int, the characters at which a block is full.
-        document_length, encoding, longest: see `read_documents`.
+        settings: `Settings`; of these `block_characters`, the characters at which a
+            block is full, and what `read_documents` takes.
 
     Yields:
         `Block`, none of them empty.
@@ -105,10 +101,12 @@ def blocks_of(
     documents: list[str] = []
     size = number = 0
     for file in files:
-        for document in read_documents(file, document_length, encoding, longest):
+        for document in read_documents(
+            file, settings.document_length, settings.encoding, settings.longest
+        ):
             documents.append(document)
             size += len(document)
-            if size >= block_characters:
+            if size >= settings.block_characters:
                 yield Block(group, number, tuple(documents))
                 documents, size, number = [], 0, number + 1
     if documents:

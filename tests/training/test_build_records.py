@@ -1,7 +1,6 @@
 """Records of a corpus: the same whoever builds them, whole words, honest manifests."""
 
 import dataclasses
-import gzip
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from record_sources import SPECIAL, TOKENIZER, build, rows_of, text
+from record_sources import SPECIAL, TOKENIZER, build, rows_of, small_corpus
 
 from bert4keras3.text.tokenizer import Tokenizer
 from bert4keras3.training.record_manifest import Manifest
@@ -22,17 +21,7 @@ from bert4keras3.training.word_segmenters import word_segmenter
 
 @pytest.fixture
 def sources(tmp_path):
-    """Plain text, gzip and JSON lines; the last is many small files."""
-    folder = tmp_path / "text"
-    (folder / "small").mkdir(parents=True)
-    (folder / "a.txt").write_text(text(60), encoding="utf-8")
-    with gzip.open(folder / "b.txt.gz", "wt", encoding="utf-8") as stream:
-        stream.write(text(60, seed=1))
-    for number in range(8):
-        lines = [json.dumps({"text": text(2, seed=number + line)}) for line in range(3)]
-        path = folder / "small" / f"{number}.jsonl"
-        path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
-    return folder
+    return small_corpus(tmp_path / "text")
 
 
 # --- the same from everyone -----------------------------------------------------
