@@ -44,6 +44,7 @@ from bert4keras3.layers.distance_bias import (
     Sandwich,
     WithinBounds,
 )
+from bert4keras3.layers.document_mask import CausalDocumentMask, DocumentMask
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.gated_attention_unit import (
     CrossGatedAttentionUnit,
@@ -130,6 +131,7 @@ __all__ = [
     "AttentionSchedule",
     "BidirectionalMask",
     "BlockwiseCausalMask",
+    "CausalDocumentMask",
     "CausalMask",
     "ConditionalLayerNormalization",
     "ConditionalRandomField",
@@ -137,6 +139,7 @@ __all__ = [
     "CosineNorm",
     "CrossGatedAttentionUnit",
     "DepthScaledTruncatedNormal",
+    "DocumentMask",
     "DotProductAttention",
     "DynamicNTK",
     "EfficientGlobalPointer",

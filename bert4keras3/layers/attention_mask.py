@@ -7,6 +7,7 @@ reach, and finding a mask by its name.
 import keras
 from keras import ops
 
+from bert4keras3.layers.document_mask import CausalDocumentMask, DocumentMask
 from bert4keras3.layers.structural_masks import (
     AttentionMask,
     BidirectionalMask,
@@ -189,6 +190,8 @@ class BlockwiseCausalMask(AttentionMask):
 ATTENTION_MASKS = {
     "bidirectional": BidirectionalMask,
     "causal": CausalMask,
+    "causal_documents": CausalDocumentMask,
+    "documents": DocumentMask,
     "half_heads": HalfHeadsMask,
     "prefix": PrefixMask,
     "reverse_causal": ReverseCausalMask,

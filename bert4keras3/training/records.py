@@ -201,7 +201,7 @@ class Records:
         dataset = tf.data.TFRecordDataset(files, "GZIP", num_parallel_reads=4)
         dataset = dataset.shuffle(rows, seed[0], reshuffle_each_iteration=False)
         dataset = dataset.map(self._parse, num_parallel_calls=auto)
-        return dataset.bucket_by_sequence_length(
+        dataset = dataset.bucket_by_sequence_length(
             lambda row: tf.shape(row["token_ids"])[0],
             # A bucket ends below its boundary; the one behind the last stays empty.
             [length + 1 for length in self.lengths],
@@ -213,7 +213,13 @@ class Records:
             },
             pad_to_bucket_boundary=True,
             drop_remainder=True,
-        ).skip(skip)
+        )
+        if len(self.lengths) == 1:  # known to who compiles the step
+            shape = (self.batch_sizes[0], self.lengths[0])
+            dataset = dataset.map(
+                lambda batch: {n: tf.ensure_shape(batch[n], shape) for n in batch}
+            )
+        return dataset.skip(skip)
 
     def _parse(self, record: Any) -> dict[str, Any]:
         import tensorflow as tf

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["MaskedBatch", "WholeWordMasker", "number_of_predictions"]
+__all__ = [
+    "MaskedBatch",
+    "WholeWordMasker",
+    "check_masking_shares",
+    "number_of_predictions",
+]
 
 NO_WORD = -1
 
@@ -50,6 +55,27 @@ def number_of_predictions(length: int, mask_rate: float = 0.15) -> int:
     mean = mask_rate * length
     room = np.sqrt(1.8 * mean * (1.0 - mask_rate))
     return int(min(length, 4 * max(1, round((mean + 0.5 * room) / 4))))
+
+
+def check_masking_shares(
+    mask_rate: float, mask_share: float, keep_share: float
+) -> None:
+    """Refuse shares of words that are out of range.
+
+    Raises:
+        ValueError: they are.
+    """
+    if not 0.0 < mask_rate < 1.0:
+        raise ValueError(
+            f"mask_rate is the share of words to predict and lies in (0, 1), "
+            f"not {mask_rate}; the usual value is 0.15."
+        )
+    if min(mask_share, keep_share) < 0.0 or mask_share + keep_share > 1.0:
+        raise ValueError(
+            f"mask_share={mask_share} and keep_share={keep_share} are shares of "
+            f"the chosen words: neither may be negative and their sum may not "
+            f"exceed 1."
+        )
 
 
 class WholeWordMasker:
@@ -98,17 +124,7 @@ class WholeWordMasker:
         keep_share: float = 0.1,
         token_share: float = 0.0,
     ):
-        if not 0.0 < mask_rate < 1.0:
-            raise ValueError(
-                f"mask_rate is the share of words to predict and lies in (0, 1), "
-                f"not {mask_rate}; the usual value is 0.15."
-            )
-        if min(mask_share, keep_share) < 0.0 or mask_share + keep_share > 1.0:
-            raise ValueError(
-                f"mask_share={mask_share} and keep_share={keep_share} are shares of "
-                f"the chosen words: neither may be negative and their sum may not "
-                f"exceed 1."
-            )
+        check_masking_shares(mask_rate, mask_share, keep_share)
         if not 0.0 <= token_share <= 1.0:
             raise ValueError(
                 f"token_share is a share of the rows and lies in [0, 1], not "

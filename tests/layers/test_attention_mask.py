@@ -77,9 +77,20 @@ def test_visible_pairs_of_every_head(kind):
     assert mask.is_causal is is_causal
 
 
+@pytest.mark.parametrize("name", ["documents", "causal_documents"])
+def test_documents_of_a_row_do_not_see_each_other(name):
+    numbers = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 0, 0, 0]])
+    mask = attention_mask.get(name)
+    given = to_numpy(mask(numbers))
+    assert given.shape == (2, 1, 6, 6) and mask.is_causal is (name[0] == "c")
+    for b, _, i, j in np.ndindex(given.shape):
+        sees = numbers[b, i] == numbers[b, j] > 0 and (j <= i or not mask.is_causal)
+        assert given[b, 0, i, j] == sees
+
+
 def test_every_named_mask_is_tested_above():
     named = {"bidirectional", "causal", "prefix", "reverse_causal", "half_heads"}
-    assert set(ATTENTION_MASKS) == named
+    assert set(ATTENTION_MASKS) == named | {"documents", "causal_documents"}
 
 
 def test_heads_are_only_for_those_that_need_them():

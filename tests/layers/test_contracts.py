@@ -26,6 +26,7 @@ from bert4keras3.layers.conditional_random_field import (
     ConditionalRandomField,
     MaximumEntropyMarkovModel,
 )
+from bert4keras3.layers.document_mask import CausalDocumentMask, DocumentMask
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.gated_attention_unit import (
     CrossGatedAttentionUnit,
@@ -119,6 +120,8 @@ ROWS = {
     BidirectionalMask: ({}, MASK),
     CausalMask: ({}, MASK),
     PrefixMask: ({}, MASK),
+    DocumentMask: ({}, MASK),
+    CausalDocumentMask: ({}, MASK),
     WindowMask: ({"window": 2, "two_way": True}, MASK),
     LambdaMask: ({"window": 2, "num_sinks": 3}, MASK),
     BlockwiseCausalMask: ({"block": 2}, MASK),
