@@ -37,6 +37,7 @@ ON_EVERY_BACKEND = (
     "models",
     "ops",
     "tasks",
+    "training/test_pretraining.py",
     "test_losses.py",
     "test_ops.py",
     "zoo/test_loading.py",

@@ -157,7 +157,9 @@ class Records:
         )
         options = tf.data.Options()
         options.deterministic = True
-        return windows.flat_map(self._batches_of_window).with_options(options)
+        # While one window is used up, the next is read.
+        rows = windows.map(self._rows_of_window).prefetch(1)
+        return rows.flat_map(self._batches_of_window).with_options(options)
 
     def _reading(self, first_batch: int) -> Iterator[tuple[Any, ...]]:
         """Yield files, rows, seed and how many batches to skip of each window."""
@@ -194,13 +196,22 @@ class Records:
                 tokens[bucket] += number * padded
         return rows, tokens
 
-    def _batches_of_window(self, files: Any, rows: Any, seed: Any, skip: Any) -> Any:
+    @staticmethod
+    def _rows_of_window(files: Any, rows: Any, seed: Any, skip: Any) -> tuple[Any, Any]:
+        """Read the serialized rows of some files, shuffled."""
         import tensorflow as tf
 
-        auto = tf.data.AUTOTUNE
         dataset = tf.data.TFRecordDataset(files, "GZIP", num_parallel_reads=4)
-        dataset = dataset.shuffle(rows, seed[0], reshuffle_each_iteration=False)
-        dataset = dataset.map(self._parse, num_parallel_calls=auto)
+        content = dataset.batch(rows).get_single_element()
+        # Not by `shuffle`, whose order depends on TensorFlow's global seed as well.
+        order = tf.argsort(tf.random.stateless_uniform(tf.shape(content), seed))
+        return tf.gather(content, order), skip
+
+    def _batches_of_window(self, content: Any, skip: Any) -> Any:
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_tensor_slices(content)
+        dataset = dataset.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.bucket_by_sequence_length(
             lambda row: tf.shape(row["token_ids"])[0],
             # A bucket ends below its boundary; the one behind the last stays empty.

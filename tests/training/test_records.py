@@ -86,6 +86,20 @@ def test_reading_begins_at_any_batch(folder):
             np.testing.assert_array_equal(array, batches[first][name])
 
 
+def test_the_global_seed_of_tensorflow_changes_nothing(folder):
+    import tensorflow as tf
+
+    records = Records(folder, TOKENIZER, **SETTINGS)
+    before = read(records, 3)
+    try:
+        tf.random.set_seed(5)
+        after = read(records, 3)
+    finally:
+        tf.random.set_seed(None)
+    for ours, theirs in zip(before, after, strict=True):
+        np.testing.assert_array_equal(ours["token_ids"], theirs["token_ids"])
+
+
 def test_epochs_and_seeds_differ(folder):
     records = Records(folder, TOKENIZER, **SETTINGS)
     batches = records.plan(0).batches

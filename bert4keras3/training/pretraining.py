@@ -1,0 +1,139 @@
+"""The loop of a long run: rounds of steps, each ended by a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from bert4keras3.training.checkpoints import Checkpoints
+
+__all__ = ["RunLog", "pretrain"]
+
+
+class RunLog(keras.callbacks.Callback):
+    """Appends the means of each round to `log.jsonl`, and tokens per second.
+
+    After a resume the lines behind the checkpoint are dropped, since their rounds are
+    run again.
+
+    Args:
+        folder: where the log is.
+        tokens_per_step: int, places of a batch, padding included; 0 if unknown.
+        step: int, the step of the checkpoint the run goes on from.
+    """
+
+    def __init__(self, folder: str | Path, tokens_per_step: int = 0, step: int = 0):
+        super().__init__()
+        self.path = Path(folder) / "log.jsonl"
+        self.tokens_per_step = tokens_per_step
+        self.step = step
+        kept = [line for line in self.lines if line["step"] <= step]
+        partial = self.path.with_name(".partial-log.jsonl")
+        partial.write_text("".join(map(_as_line, kept)), encoding="utf-8")
+        os.replace(partial, self.path)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What was logged; half a line at the end, left by a kill, is left out."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n")[:-1] if line]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.began, self.steps = time.perf_counter(), 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps += 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # Steps by the batch number would miss `steps_per_execution`.
+        steps = self.params["steps"] or self.steps
+        self.step += steps
+        seconds = time.perf_counter() - self.began
+        line = {"step": self.step, **{k: float(v) for k, v in (logs or {}).items()}}
+        if self.tokens_per_step:
+            line["tokens_per_second"] = round(steps * self.tokens_per_step / seconds)
+        with open(self.path, "a", encoding="utf-8") as log:
+            log.write(_as_line(line))
+
+
+class _Saving(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each round."""
+
+    def __init__(self, checkpoints: Checkpoints, step: int, steps: int):
+        super().__init__()
+        self.checkpoints, self.step, self.steps = checkpoints, step, steps
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.step += self.steps
+        self.checkpoints.save(self.model, self.step)
+
+
+def pretrain(
+    model: keras.Model,
+    batches: Callable[[int], Any],
+    steps: int,
+    checkpoints: Checkpoints,
+    steps_per_round: int = 1000,
+    tokens_per_step: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: Any = "auto",
+) -> list[dict[str, Any]]:
+    """Train for a number of steps with `fit`, going on from the newest checkpoint.
+
+    Args:
+        model: a compiled model; optimizer, schedule, clipping, accumulation, precision
+            and XLA are those of `compile`.
+        batches: from the number of a step to the batches from there on, without end, as
+            `lambda step: pretraining_dataset(records, objective, step)`.
+        steps: int, in all; a multiple of `steps_per_round`.
+        checkpoints: `Checkpoints`.
+        steps_per_round: int, steps between checkpoints; an epoch of `fit`.
+        tokens_per_step: int, places of a batch, for the log.
+        callbacks: more callbacks, for example `keras.callbacks.TensorBoard`.
+        verbose: of `fit`.
+
+    Returns:
+        The lines of `log.jsonl` in the folder of the checkpoints: step, loss, metrics,
+        and tokens per second.
+
+    Raises:
+        ValueError: `steps` are no multiple of the rounds, or see `Checkpoints.restore`.
+    """
+    if steps_per_round < 1 or steps % steps_per_round:
+        raise ValueError(
+            f"steps={steps} must be a multiple of steps_per_round={steps_per_round}, "
+            "which is at least 1: every round ends with a checkpoint."
+        )
+    step = checkpoints.restore(model)
+    log = RunLog(checkpoints.folder, tokens_per_step, step)
+    if step >= steps:
+        return log.lines
+    if step % steps_per_round:
+        raise ValueError(
+            f"The checkpoint is at step {step}, within a round of {steps_per_round}. "
+            "Go on with the `steps_per_round` of the run."
+        )
+    saving = _Saving(checkpoints, step, steps_per_round)
+    model.fit(
+        batches(step),
+        steps_per_epoch=steps_per_round,
+        initial_epoch=step // steps_per_round,
+        epochs=steps // steps_per_round,
+        shuffle=False,
+        # The log first: a line without its checkpoint is dropped, but not the reverse.
+        callbacks=[*callbacks, log, saving],
+        verbose=verbose,
+    )
+    return log.lines
+
+
+def _as_line(content: dict[str, Any]) -> str:
+    return json.dumps(content) + "\n"

@@ -1,0 +1,109 @@
+"""Runs that were stopped, killed or damaged go on as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from pretraining_run import ROUND, STEPS, build_corpus, build_model, losses, run
+
+from bert4keras3.training import checkpoints as module
+from bert4keras3.training.checkpoints import Checkpoints
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return build_corpus(tmp_path_factory.mktemp("corpus") / "c")
+
+
+@pytest.fixture(scope="module")
+def expected(records, tmp_path_factory):
+    """What a run that nobody stops logs."""
+    return run(records, tmp_path_factory.mktemp("whole"))
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a run in the middle of a round."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise InterruptedError
+
+
+def test_a_run_logs_each_round_and_its_loss_falls(expected):
+    assert [line["step"] for line in expected] == list(range(ROUND, STEPS + 1, ROUND))
+    assert len({line["loss"] for line in expected}) == len(expected)
+    assert expected[-1]["loss"] < expected[0]["loss"]
+
+
+def test_a_stopped_run_goes_on_to_the_same_losses(records, expected, tmp_path):
+    with pytest.raises(InterruptedError):
+        run(records, tmp_path, callbacks=[Stop(3, 0)])
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps == (4, 6)  # the newest two
+    assert losses(run(records, tmp_path)) == losses(expected)
+    assert checkpoints.steps == (10, 12)
+    assert losses(run(records, tmp_path)) == losses(expected)  # nothing left to do
+
+
+def killed(records, folder, seconds):
+    """Run in a process of its own and kill it some seconds after its first round."""
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent), *filter(None, sys.path)])
+    command = [sys.executable, str(TESTS / "pretraining_run.py")]
+    process = subprocess.Popen(
+        [*command, str(records), str(folder)],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not list(folder.glob("step-*")):
+        time.sleep(0.002)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+def test_a_killed_run_goes_on_to_the_same_losses(records, expected, tmp_path):
+    assert killed(records, tmp_path, 0.05) == -signal.SIGKILL
+    assert losses(run(records, tmp_path)) == losses(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_twenty_kills_at_random_moments(records, expected, tmp_path):
+    draw, ends = random.Random(0), []
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ends.append(killed(records, folder, draw.uniform(0, 0.6)))
+        assert losses(run(records, folder)) == losses(expected)
+    assert ends.count(-signal.SIGKILL) >= 10
+
+
+def test_seeds_of_dropout_are_part_of_a_checkpoint(tmp_path):
+    model = build_model()
+    names = [name for name, _ in module._variables(model)]
+    assert any("seed" in name for name in names)
+    x = {"token_ids": np.array([[2, 6, 7, 8, 3]], "int32")}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(model, 1)
+    first = keras.ops.convert_to_numpy(model(x, training=True))
+    second = keras.ops.convert_to_numpy(model(x, training=True))
+    assert np.abs(first - second).max() > 1e-3
+    checkpoints.restore(model)
+    again = keras.ops.convert_to_numpy(model(x, training=True))
+    np.testing.assert_array_equal(first, again)
