@@ -83,7 +83,7 @@ docs: $(VENV)/.stamp-docs
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache \
-	    .hypothesis
+	    .hypothesis tests/.jax_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment, checked first: a wrong interpreter is said in one line.
