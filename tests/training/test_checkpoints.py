@@ -99,3 +99,18 @@ def test_odd_numbers_are_refused(records, stopped):
         Checkpoints(stopped, keep=0)
     with pytest.raises(ValueError, match="has no optimizer"):
         Checkpoints(stopped).save(keras.Sequential([keras.Input((1,))]), 1)
+
+
+def test_bfloat16_weights_come_back_exactly(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")]
+    )
+    model.compile("adam", "mse")
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    Checkpoints(tmp_path).save(model, 3)
+    for weight in model.weights:
+        weight.assign(keras.ops.ones_like(weight))
+    assert Checkpoints(tmp_path).restore(model) == 3
+    for weight, old in zip(model.weights, before, strict=True):
+        assert weight.dtype == "bfloat16"
+        assert (keras.ops.convert_to_numpy(weight) == old).all()
