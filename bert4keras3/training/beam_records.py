@@ -8,7 +8,7 @@ from typing import Any
 
 from bert4keras3.text.tokenizer import Tokenizer
 from bert4keras3.training.build_records import settings_of
-from bert4keras3.training.record_blocks import Block, blocks_of, groups_of_files
+from bert4keras3.training.record_blocks import Block, blocks_of
 from bert4keras3.training.record_manifest import Manifest, Settings, Shard
 from bert4keras3.training.record_progress import Progress
 from bert4keras3.training.record_shards import ShardWriter
@@ -88,21 +88,21 @@ def build_records_with_beam(
     """
     settings = settings_of(sources, tokenizer, length, segmenter, **options)
     progress = Progress(folder, settings)
-    if manifest := progress.finished_manifest():
-        return manifest
-    groups = groups_of_files(settings.sources, settings.block_characters)
-    progress.begin()
-    named = [(at, tuple(map(str, files))) for at, files in enumerate(groups)]
     write = WriteShard(str(folder), settings, tokenizer, segmenter)
-    with beam.Pipeline(options=pipeline_options) as pipeline:
-        _ = (
-            pipeline
-            | "groups of files" >> beam.Create(named)
-            | "blocks of text" >> beam.ParDo(ReadBlocks(settings))
-            | "spread over workers" >> beam.Reshuffle()
-            | "shards" >> beam.ParDo(write)
-            | "names" >> beam.Map(lambda shard: shard.name)
-            | "all names" >> beam.combiners.ToList()
-            | "list of names" >> beam.Map(progress.note_names)
-        )
-    return progress.end(progress.noted())
+
+    def make_shards(groups: list[tuple[Path, ...]]) -> list[Shard]:
+        named = [(at, tuple(map(str, files))) for at, files in enumerate(groups)]
+        with beam.Pipeline(options=pipeline_options) as pipeline:
+            _ = (
+                pipeline
+                | "groups of files" >> beam.Create(named)
+                | "blocks of text" >> beam.ParDo(ReadBlocks(settings))
+                | "spread over workers" >> beam.Reshuffle()
+                | "shards" >> beam.ParDo(write)
+                | "names" >> beam.Map(lambda shard: shard.name)
+                | "all names" >> beam.combiners.ToList()
+                | "list of names" >> beam.Map(progress.note_names)
+            )
+        return progress.noted()
+
+    return progress.build(make_shards)

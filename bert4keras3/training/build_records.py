@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bert4keras3.text.tokenizer import Tokenizer
-from bert4keras3.training.record_blocks import Block, blocks_of, groups_of_files
+from bert4keras3.training.record_blocks import Block, blocks_of
 from bert4keras3.training.record_manifest import (
     Manifest,
     Settings,
@@ -126,38 +126,39 @@ def build_records(
     """
     settings = settings_of(sources, tokenizer, length, segmenter, **options)
     progress = Progress(folder, settings)
-    if manifest := progress.finished_manifest():
-        return manifest
-    groups = groups_of_files(settings.sources, settings.block_characters)
-    progress.begin()
-    blocks = (
-        block
-        for number, files in enumerate(groups)
-        for block in blocks_of(number, files, settings)
-    )
-    write = ShardWriter, (progress.folder, settings, tokenizer, segmenter)
-    processes = processes or os.cpu_count() or 1
-    shards: list[Shard] = []
+    writer = (progress.folder, settings, tokenizer, segmenter)
+    count = processes or os.cpu_count() or 1
     hidden = None if show_progress else True  # None hides it where no terminal is
-    with tqdm(unit="token", unit_scale=True, disable=hidden) as bar:
-        for shard in _shards(blocks, progress, write, processes):
-            shards.append(shard)
-            bar.update(shard.tokens)
-    return progress.end(shards)
+
+    def make_shards(groups: list[tuple[Path, ...]]) -> Iterator[Shard]:
+        blocks = (
+            block
+            for number, files in enumerate(groups)
+            for block in blocks_of(number, files, settings)
+        )
+        with tqdm(unit="token", unit_scale=True, disable=hidden) as bar:
+            for shard in _shards(blocks, progress, writer, count):
+                bar.update(shard.tokens)
+                yield shard
+
+    return progress.build(make_shards)
 
 
 def _shards(
-    blocks: Iterable[Block], progress: Progress, write: Any, processes: int
+    blocks: Iterable[Block],
+    progress: Progress,
+    writer: tuple[Any, ...],
+    processes: int,
 ) -> Iterator[Shard]:
     """Yield the shards of all blocks, in order; what is finished is not done again."""
     if processes == 1:
-        writer = write[0](*write[1])
+        write = ShardWriter(*writer)
         for block in blocks:
-            yield progress.finished(block) or progress.note(writer(block))
+            yield progress.finished(block) or progress.note(write(block))
         return
     # Not forked: TensorFlow has threads, and a fork of those can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _begin_worker, write) as pool:
+    with ProcessPoolExecutor(processes, context, _begin_worker, writer) as pool:
         pending: deque[Shard | Future[Shard]] = deque()
         try:
             for block in blocks:
@@ -185,8 +186,8 @@ def _ended(shard: Shard | Future[Shard], progress: Progress) -> Shard:
 _worker: dict[str, ShardWriter] = {}
 
 
-def _begin_worker(make: Any, arguments: tuple[Any, ...]) -> None:
-    _worker["write"] = make(*arguments)
+def _begin_worker(*writer: Any) -> None:
+    _worker["write"] = ShardWriter(*writer)
 
 
 def _work(block: Block) -> Shard:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,8 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from bert4keras3.training.record_manifest import differences, file_digest
 
 __all__ = ["Checkpoints"]
 
@@ -108,7 +109,7 @@ class Checkpoints:
             note = {
                 "step": step,
                 "settings": self.settings,
-                "sha256": _digest(partial / STATE),
+                "sha256": file_digest(partial / STATE),
                 "backend": keras.backend.backend(),
             }
             (partial / NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
@@ -142,7 +143,7 @@ class Checkpoints:
             folder = self.folder / f"step-{step:09}"
             try:
                 note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-                if _digest(folder / STATE) != note["sha256"]:
+                if file_digest(folder / STATE) != note["sha256"]:
                     raise ValueError("its SHA-256 is another")
             except (OSError, ValueError, KeyError) as error:
                 damaged.append(f"{folder.name} ({error})")
@@ -164,14 +165,9 @@ class Checkpoints:
         return 0
 
     def _refuse_other(self, held: dict[str, Any]) -> None:
-        changed = [
-            f"{name}={held.get(name)!r} (now {self.settings.get(name)!r})"
-            for name in sorted({*held, *self.settings})
-            if held.get(name) != self.settings.get(name)
-        ]
-        if changed:
+        if changed := differences(self.settings, held):
             raise ValueError(
-                f"{self.folder} holds a run with {', '.join(changed)}. Go on with its "
+                f"{self.folder} holds a run with {changed}. Go on with its "
                 "settings, or choose another folder."
             )
 
@@ -219,11 +215,6 @@ def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
                 # variables, which is that of the code, tells them apart instead.
                 path = COUNTED.sub("", variable.path)
                 yield f"{owner}/{len(seen):05}/{path}", variable
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

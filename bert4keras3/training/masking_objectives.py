@@ -140,8 +140,10 @@ class MaskedLM(Objective):
         draw, priority = (
             tf.random.stateless_uniform(shape, seeds[part]) for part in (0, 1)
         )
-        ones = tf.one_hot(units, shape[1], dtype="int32")
-        sizes = tf.reduce_sum(ones * tf.cast(hideable, "int32")[..., None], axis=1)
+        ones = tf.reshape(tf.cast(hideable, "int32"), [-1])
+        places = tf.reshape(units + tf.range(shape[0])[:, None] * shape[1], [-1])
+        sizes = tf.math.unsorted_segment_sum(ones, places, shape[0] * shape[1])
+        sizes = tf.reshape(sizes, shape)
         usable = (sizes > 0) & (sizes <= predictions)
         chosen = usable & (draw < self.mask_rate)
         # A row without a chosen unit: that of highest priority is taken.

@@ -24,15 +24,22 @@ class RunLog(keras.callbacks.Callback):
 
     Args:
         folder: where the log is.
+        steps_per_round: int, steps of an epoch of `fit`.
         tokens_per_step: int, places of a batch, padding included; 0 if unknown.
         step: int, the step of the checkpoint the run goes on from.
     """
 
-    def __init__(self, folder: str | Path, tokens_per_step: int = 0, step: int = 0):
+    def __init__(
+        self,
+        folder: str | Path,
+        steps_per_round: int,
+        tokens_per_step: int = 0,
+        step: int = 0,
+    ):
         super().__init__()
+        self.steps_per_round = steps_per_round
         self.path = Path(folder) / "log.jsonl"
         self.tokens_per_step = tokens_per_step
-        self.step = step
         kept = [line for line in self.lines if line["step"] <= step]
         partial = self.path.with_name(".partial-log.jsonl")
         partial.write_text("".join(map(_as_line, kept)), encoding="utf-8")
@@ -47,19 +54,15 @@ class RunLog(keras.callbacks.Callback):
         return [json.loads(line) for line in text.split("\n")[:-1] if line]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.began, self.steps = time.perf_counter(), 0
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.steps += 1
+        self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # Steps by the batch number would miss `steps_per_execution`.
-        steps = self.params["steps"] or self.steps
-        self.step += steps
         seconds = time.perf_counter() - self.began
-        line = {"step": self.step, **{k: float(v) for k, v in (logs or {}).items()}}
+        line: dict[str, Any] = {"step": (epoch + 1) * self.steps_per_round}
+        line |= {name: float(value) for name, value in (logs or {}).items()}
         if self.tokens_per_step:
-            line["tokens_per_second"] = round(steps * self.tokens_per_step / seconds)
+            tokens = self.steps_per_round * self.tokens_per_step
+            line["tokens_per_second"] = round(tokens / seconds)
         with open(self.path, "a", encoding="utf-8") as log:
             log.write(_as_line(line))
 
@@ -67,13 +70,12 @@ class RunLog(keras.callbacks.Callback):
 class _Saving(keras.callbacks.Callback):
     """Saves a checkpoint at the end of each round."""
 
-    def __init__(self, checkpoints: Checkpoints, step: int, steps: int):
+    def __init__(self, checkpoints: Checkpoints, steps_per_round: int):
         super().__init__()
-        self.checkpoints, self.step, self.steps = checkpoints, step, steps
+        self.checkpoints, self.steps_per_round = checkpoints, steps_per_round
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.step += self.steps
-        self.checkpoints.save(self.model, self.step)
+        self.checkpoints.save(self.model, (epoch + 1) * self.steps_per_round)
 
 
 def pretrain(
@@ -113,7 +115,7 @@ def pretrain(
             "which is at least 1: every round ends with a checkpoint."
         )
     step = checkpoints.restore(model)
-    log = RunLog(checkpoints.folder, tokens_per_step, step)
+    log = RunLog(checkpoints.folder, steps_per_round, tokens_per_step, step)
     if step >= steps:
         return log.lines
     if step % steps_per_round:
@@ -121,7 +123,7 @@ def pretrain(
             f"The checkpoint is at step {step}, within a round of {steps_per_round}. "
             "Go on with the `steps_per_round` of the run."
         )
-    saving = _Saving(checkpoints, step, steps_per_round)
+    saving = _Saving(checkpoints, steps_per_round)
     model.fit(
         batches(step),
         steps_per_epoch=steps_per_round,

@@ -6,11 +6,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bert4keras3.text.tokenizer import Tokenizer
+from bert4keras3.training.record_rows import NUM_SPECIAL_TOKENS
 
 __all__ = ["Manifest", "Settings", "Shard", "vocabulary_digest", "write_json"]
 
@@ -32,6 +32,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def differences(now: dict[str, Any], held: dict[str, Any]) -> str:
+    """Return what settings were where they are not the same, or an empty text."""
+    return ", ".join(
+        f"{name}={held.get(name)!r} (now {now.get(name)!r})"
+        for name in sorted({*held, *now})
+        if held.get(name) != now.get(name)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +67,6 @@ class Settings:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Settings:
         return cls(**{**content, "sources": tuple(content["sources"])})
-
-    def differences(self, other: Settings) -> str:
-        """Return what another run had where it is not the same, or an empty text."""
-        mine, theirs = self.to_json(), other.to_json()
-        return ", ".join(
-            f"{name}={theirs[name]!r} (now {mine[name]!r})"
-            for name in mine
-            if mine[name] != theirs[name]
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Manifest:
     def padding(self) -> float:
         """Share of the places of rows of full length that hold no token."""
         counts = self.counts
-        used = counts["tokens"] + 2 * counts["rows"]
+        used = counts["tokens"] + NUM_SPECIAL_TOKENS * counts["rows"]
         return 1.0 - used / max(1, counts["rows"] * self.settings.length)
 
     def write(self, folder: Path) -> None:
@@ -222,18 +222,3 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def joined(settings: Settings, shards: Sequence[Shard]) -> Manifest:
-    """Return the manifest of shards in any order.
-
-    Raises:
-        ValueError: there is not one row in them.
-    """
-    manifest = Manifest(settings, tuple(sorted(shards, key=lambda shard: shard.name)))
-    if not manifest.counts["rows"]:
-        raise ValueError(
-            f"There is no text in {', '.join(settings.sources)}: every document is "
-            "blank. No records were made."
-        )
-    return manifest

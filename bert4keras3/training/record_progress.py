@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bert4keras3.training.record_blocks import Block
+from bert4keras3.training.record_blocks import Block, groups_of_files
 from bert4keras3.training.record_manifest import (
     NAME,
     Manifest,
     Settings,
     Shard,
-    joined,
+    differences,
     write_json,
 )
 
@@ -35,6 +35,24 @@ class Progress:
         self.folder = Path(folder)
         self.settings = settings
         self.notes = self.folder / ".progress"
+
+    def build(
+        self, make_shards: Callable[[list[tuple[Path, ...]]], Iterable[Shard]]
+    ) -> Manifest:
+        """Build what is not finished yet, and write the manifest.
+
+        Args:
+            make_shards: from the groups of files to all shards.
+
+        Returns:
+            The `Manifest`.
+        """
+        if manifest := self.finished_manifest():
+            return manifest
+        sources, size = self.settings.sources, self.settings.block_characters
+        groups = groups_of_files(sources, size)
+        self.begin()
+        return self.end(make_shards(groups))
 
     def finished_manifest(self) -> Manifest | None:
         """Return the manifest if the build was finished before.
@@ -71,10 +89,9 @@ class Progress:
         Raises:
             ValueError: it was written from another text.
         """
-        path = self._note_of(block.shard_name)
-        if not path.exists():
+        if not self._note_of(block.shard_name).exists():
             return None
-        shard = Shard.from_json(json.loads(path.read_text(encoding="utf-8")))
+        shard = self._noted(block.shard_name)
         if shard.source_sha256 != block.digest:
             raise ValueError(
                 f"The text of {shard.name} has changed since the build of "
@@ -96,10 +113,7 @@ class Progress:
     def noted(self) -> list[Shard]:
         """Return the shards of `note_names`."""
         names = json.loads((self.notes / "names.json").read_text(encoding="utf-8"))
-        return [
-            Shard.from_json(json.loads(self._note_of(name).read_text(encoding="utf-8")))
-            for name in names["names"]
-        ]
+        return list(map(self._noted, names["names"]))
 
     def end(self, shards: Iterable[Shard]) -> Manifest:
         """Write the manifest of all shards and remove the notes.
@@ -107,18 +121,28 @@ class Progress:
         Raises:
             ValueError: there is not one row in the shards.
         """
-        manifest = joined(self.settings, list(shards))
+        in_order = sorted(shards, key=lambda shard: shard.name)
+        manifest = Manifest(self.settings, tuple(in_order))
+        if not manifest.counts["rows"]:
+            raise ValueError(
+                f"There is no text in {', '.join(self.settings.sources)}: every "
+                "document is blank. No records were made."
+            )
         manifest.write(self.folder)
         for file in self.notes.iterdir():
             file.unlink()
         self.notes.rmdir()
         return manifest
 
+    def _noted(self, name: str) -> Shard:
+        content = self._note_of(name).read_text(encoding="utf-8")
+        return Shard.from_json(json.loads(content))
+
     def _note_of(self, name: str) -> Path:
         return self.notes / f"{name}.json"
 
     def _refuse_other(self, held: Settings) -> None:
-        if changed := self.settings.differences(held):
+        if changed := differences(self.settings.to_json(), held.to_json()):
             raise ValueError(
                 f"{self.folder} holds records made with {changed}. Choose another "
                 "folder, or remove it."

@@ -106,6 +106,10 @@ class Records:
                 f"{longest}, and window={window} be at least one shard."
             )
         self.batch_sizes = [tokens_per_batch // length for length in self.lengths]
+        self._shards = [shard for shard in self.manifest.shards if shard.rows]
+        # Of each shard, by bucket: the rows, and their tokens.
+        counts = np.stack([self._rows_by_bucket(shard) for shard in self._shards])
+        self._rows, self._tokens = counts[:, 0], counts[:, 1]
         if not self.plan(0).batches:
             sizes = dict(zip(self.lengths, self.batch_sizes, strict=True))
             raise ValueError(
@@ -116,18 +120,17 @@ class Records:
 
     def plan(self, epoch: int) -> EpochPlan:
         """Say what an epoch is cut into, without reading a row."""
+        sizes = np.array(self.batch_sizes)
         batches = rows = places = 0
         tokens = 0.0
         for window in self._windows(epoch):
-            counts, sizes = self._rows_by_bucket(window)
-            for length, size, count, tokens_in in zip(
-                self.lengths, self.batch_sizes, counts, sizes, strict=True
-            ):
-                full = count // size
-                batches += full
-                rows += full * size
-                places += full * size * length
-                tokens += tokens_in * full * size / max(1, count)
+            counts = self._rows[window].sum(0)
+            full = counts // sizes * sizes
+            batches += int((full // sizes).sum())
+            rows += int(full.sum())
+            places += int((full * self.lengths).sum())
+            share = full / np.maximum(counts, 1)
+            tokens += float((self._tokens[window].sum(0) * share).sum())
         left_out = self.manifest.counts["rows"] - rows
         return EpochPlan(batches, rows, left_out, 1.0 - tokens / max(1, places))
 
@@ -165,36 +168,31 @@ class Records:
         """Yield files, rows, seed and how many batches to skip of each window."""
         for epoch in itertools.count():
             for number, window in enumerate(self._windows(epoch)):
-                counts, _ = self._rows_by_bucket(window)
-                here = sum(
-                    count // size
-                    for count, size in zip(counts, self.batch_sizes, strict=True)
-                )
+                here = int((self._rows[window].sum(0) // self.batch_sizes).sum())
                 if first_batch < here:
-                    files = [os.path.join(self.folder, shard.name) for shard in window]
-                    rows = sum(shard.rows for shard in window)
+                    shards = [self._shards[index] for index in window]
+                    files = [os.path.join(self.folder, shard.name) for shard in shards]
+                    rows = sum(shard.rows for shard in shards)
                     draw = np.random.default_rng((self.seed, 1, epoch, number))
                     seed = draw.integers(2**62, size=2)
-                    yield files, max(1, rows), seed, first_batch
+                    yield files, rows, seed, first_batch
                 first_batch = max(0, first_batch - here)
 
-    def _windows(self, epoch: int) -> list[list[Shard]]:
-        shards = [shard for shard in self.manifest.shards if shard.rows]
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(shards))
-        shuffled = [shards[index] for index in order]
-        starts = range(0, len(shuffled), self.window)
-        return [shuffled[start : start + self.window] for start in starts]
+    def _windows(self, epoch: int) -> list[np.ndarray]:
+        """Return the numbers of the shards of each window."""
+        random = np.random.default_rng((self.seed, 0, epoch))
+        order = random.permutation(len(self._shards))
+        return np.split(order, range(self.window, len(order), self.window))
 
-    def _rows_by_bucket(self, shards: Sequence[Shard]) -> tuple[list[int], list[int]]:
+    def _rows_by_bucket(self, shard: Shard) -> np.ndarray:
         """Return the rows, and the tokens with special ones, in each bucket."""
-        rows, tokens = [0] * len(self.lengths), [0] * len(self.lengths)
-        for shard in shards:
-            for length, number in shard.row_lengths:
-                padded = length + NUM_SPECIAL_TOKENS
-                bucket = int(np.searchsorted(self.lengths, padded))
-                rows[bucket] += number
-                tokens[bucket] += number * padded
-        return rows, tokens
+        lengths, numbers = np.array(shard.row_lengths).T
+        padded = lengths + NUM_SPECIAL_TOKENS
+        buckets = np.searchsorted(self.lengths, padded)
+        size = len(self.lengths)
+        rows = np.bincount(buckets, numbers, size)
+        tokens = np.bincount(buckets, numbers * padded, size)
+        return np.array([rows, tokens]).astype("int64")
 
     @staticmethod
     def _rows_of_window(files: Any, rows: Any, seed: Any, skip: Any) -> tuple[Any, Any]:
