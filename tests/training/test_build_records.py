@@ -4,13 +4,10 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import kill_when
 from record_sources import SPECIAL, TOKENIZER, build, rows_of, small_corpus
 
 from bert4keras3.text.tokenizer import Tokenizer
@@ -89,14 +86,9 @@ build(sys.argv[1], sys.argv[2], block_characters=60)
 
 def test_a_killed_build_goes_on(sources, tmp_path):
     folder = tmp_path / "records"
-    path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, "-c", KILLED, str(sources), str(folder)]
-    process = subprocess.Popen(command, env=environment)
-    while process.poll() is None and len(list(folder.glob("*.gz"))) < 2:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    command = ("-c", KILLED, sources, folder)
+    code = kill_when(lambda: len(list(folder.glob("*.gz"))) >= 2, *command)
+    assert code == -signal.SIGKILL
     assert not (folder / "manifest.json").exists()
     options = dict(block_characters=60)
     whole = build(sources, tmp_path / "whole", **options)

@@ -1,16 +1,13 @@
 """Runs that were stopped, killed or damaged go on as if nothing had happened."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from killing import kill_when
 from pretraining_run import ROUND, STEPS, build_corpus, build_model, losses, run
 
 from bert4keras3.training import checkpoints as module
@@ -63,18 +60,8 @@ def test_a_stopped_run_goes_on_to_the_same_losses(records, expected, tmp_path):
 
 def killed(records, folder, seconds):
     """Run in a process of its own and kill it some seconds after its first round."""
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), *filter(None, sys.path)])
-    command = [sys.executable, str(TESTS / "pretraining_run.py")]
-    process = subprocess.Popen(
-        [*command, str(records), str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and not list(folder.glob("step-*")):
-        time.sleep(0.002)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    return process.wait()
+    command = (TESTS / "pretraining_run.py", records, folder)
+    return kill_when(lambda: list(folder.glob("step-*")), *command, seconds=seconds)
 
 
 def test_a_killed_run_goes_on_to_the_same_losses(records, expected, tmp_path):
