@@ -37,6 +37,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 BACKEND = os.environ["KERAS_BACKEND"]
+BACKENDS = ("tensorflow", "jax", "torch")
 TESTS = Path(__file__).parent
 # Files and folders, below this one.
 ON_EVERY_BACKEND = (
@@ -65,11 +66,11 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests that are marked as belonging to another backend."""
+    """Leave out the tests that are marked as belonging to other backends."""
 
     def elsewhere(item):
-        marks = {mark.name for mark in item.iter_markers()}
-        return bool(marks & {"tensorflow", "torch"} - {BACKEND})
+        named = {mark.name for mark in item.iter_markers()} & set(BACKENDS)
+        return bool(named) and BACKEND not in named
 
     left_out = [item for item in items if elsewhere(item)]
     if left_out:

@@ -26,7 +26,7 @@ def build_corpus(folder):
     return folder / "records"
 
 
-def build_model(dropout=0.3):
+def build_model(dropout=0.3, accumulation=3, steps=STEPS):
     """With dropout, momentum and accumulated gradients: all that has a state."""
     keras.utils.set_random_seed(0)
     backbone = GAUAlphaBackbone(
@@ -35,8 +35,8 @@ def build_model(dropout=0.3):
     model = MaskedLM(backbone, None)
     model.compile(
         keras.optimizers.AdamW(
-            PiecewiseLinear(1e-2, {4: 1.0, 12: 0.1}),
-            gradient_accumulation_steps=3,
+            PiecewiseLinear(1e-2, {4: 1.0, steps: 0.1}),
+            gradient_accumulation_steps=accumulation,
             global_clipnorm=1.0,
         ),
         keras.losses.SparseCategoricalCrossentropy(
@@ -47,16 +47,16 @@ def build_model(dropout=0.3):
     return model
 
 
-def run(records, folder, steps=STEPS, callbacks=(), **options):
+def run(records, folder, steps=STEPS, callbacks=(), model=None, every=ROUND, **options):
     """Train, or go on; the lines of the log."""
     source = Records(records, TOKENIZER, tokens_per_batch=64, window=4)
     objective = WholeWordMasking(TOKENIZER)
     return pretrain(
-        build_model(),
+        model or build_model(),
         lambda step: pretraining_dataset(source, objective, step),
         steps,
         Checkpoints(folder, options.pop("settings", {"rate": 1e-2})),
-        ROUND,
+        every,
         callbacks=callbacks,
         verbose=0,
         **options,

@@ -34,6 +34,10 @@ class Checkpoints:
     A checkpoint is written beside its place, flushed to the disk, and renamed, so that
     a kill or a full disk leaves the one before. Its SHA-256 is compared on reading.
 
+    On PyTorch, Keras draws dropout that was given no seed from PyTorch's own
+    generator, which is no part of a state: there, runs with dropout go on with other
+    draws.
+
     It holds whole arrays: for models too large for one host use
     `keras.callbacks.OrbaxCheckpoint`, which writes shards from all hosts.
 

@@ -69,8 +69,10 @@ class RowEncoder:
 
     >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天气好"])
     >>> encode = RowEncoder(tokenizer, str.split, length=8)
-    >>> [row.word_lengths.tolist() for row in encode(["天气 好", "好 好 好"])]
-    [[2, 1], [1, 1, 1]]
+    >>> for row in encode(["天气 好", "好 好 好"]):
+    ...     print(*row.word_lengths)
+    2 1
+    1 1 1
     """
 
     def __init__(
