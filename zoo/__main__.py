@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -372,6 +373,111 @@ def records(
         f"{len(manifest.shards)} shards in {folder}: {counts.replace('_', ' ')}; "
         f"{manifest.padding:.1%} padding at length {length}"
     )
+
+
+@app.command("compile")
+@reported
+def compile_command(
+    model: Annotated[str, typer.Argument(help="A name of `list`.")],
+    topology: Annotated[
+        str, typer.Option(help="Chips, as v5e:2x2, v6e:2x4 or h100:4.")
+    ] = "v5e:2x2",
+    batch: Annotated[int, typer.Option(min=1, help="Rows on all chips together.")] = 32,
+    length: Annotated[int, typer.Option(min=3, help="Tokens of a row.")] = 512,
+    mesh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWSxPARTS",
+            help="2x2 splits the batch in two and the weights in two.",
+        ),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="masked_lm, causal_lm or prefix_lm.")
+    ] = "masked_lm",
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, lamb, tiger or adafactor.")
+    ] = "adamw",
+    dtype: Annotated[str, typer.Option(help="Of the model.")] = "mixed_bfloat16",
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="As num_layers=12."),
+    ] = None,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Also find the largest batch that fits.")
+    ] = False,
+) -> None:
+    """Plan pretraining: compile a step for chips that are not here. Needs libtpu.
+
+    The exit code is 1 if the step does not fit.
+    """
+    # Keras reads its backend once; JAX must not look for chips of this machine.
+    os.environ["KERAS_BACKEND"] = "jax"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    sizes = numbers(mesh, "--mesh") if mesh else None
+    if sizes and len(sizes) != 2:
+        raise typer.BadParameter("--mesh is two numbers, as 2x2.")
+    overrides = dict(setting(item) for item in override or ())
+    with working(f"compiling {model} for {topology}"):
+        from zoo.compiling import plan
+
+        found = plan(
+            model,
+            batch,
+            length,
+            topology,
+            sizes,
+            objective,
+            optimizer,
+            dtype,
+            find_largest=largest,
+            **overrides,
+        )
+    step = found.step
+    table = Table(show_header=False, box=None)
+    for title, text in (
+        ("model", f"{model}, {found.parameters:,} parameters, {optimizer}, {dtype}"),
+        ("batch", f"{found.batch} x {length} tokens, {objective}"),
+        ("chips", f"{step.chips} x {step.device}"),
+        ("memory per chip", f"{step.peak / 2**20:,.0f} MiB at its peak"),
+        ("  of it state", f"{step.state / 2**20:,.0f} MiB"),
+        ("  of it the step's", f"{step.temporaries / 2**20:,.0f} MiB"),
+        ("  there is", f"{step.capacity / 2**20:,.0f} MiB" if step.capacity else "?"),
+        ("work per chip", f"{step.flops / 1e9:,.0f} GFLOP" if step.flops else "?"),
+        (
+            "bytes per chip",
+            f"{step.bytes_accessed / 1e9:,.1f} GB" if step.bytes_accessed else "?",
+        ),
+        (
+            "collectives",
+            ", ".join(f"{n} {name}" for name, n in step.collectives.items()) or "none",
+        ),
+        ("compiled in", f"{step.seconds:.0f} s"),
+        ("largest batch", str(found.largest) if found.largest else ""),
+    ):
+        if text:
+            table.add_row(title, text)
+    output.print(table)
+    for problem in step.problems("bf16" if dtype == "mixed_bfloat16" else None):
+        messages.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Reads 2x4 as two numbers."""
+    parts = text.split("x")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise typer.BadParameter(f"{option} is numbers with an x between, as 2x2.")
+    return [int(part) for part in parts]
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Reads num_layers=12; a value that is no number, true or false stays a text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--set is NAME=VALUE, not {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 if __name__ == "__main__":

@@ -8,6 +8,15 @@ from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
 
 LORA_LAYERS = ("query_dense", "value_dense")
+# Heads and inner features; what comes after sums over them.
+SPLIT_OUTPUTS = (
+    "query_dense",
+    "key_dense",
+    "value_dense",
+    "gate_dense",
+    "intermediate_dense",
+)
+SPLIT_INPUTS = ("output_dense",)
 
 
 class Backbone(keras.Model):
@@ -31,6 +40,9 @@ class Backbone(keras.Model):
     dropped_weights: tuple = ()
     # Layers that LoRA adapts by default: the last part of their names.
     lora_layers: tuple = LORA_LAYERS
+    # Layers whose outputs, or whose inputs, `get_layout_map` splits over devices.
+    split_outputs: tuple = SPLIT_OUTPUTS
+    split_inputs: tuple = SPLIT_INPUTS
     # Whether pairs of texts are fed with zero segment ids, as the authors did.
     zero_segments = False
 
@@ -68,6 +80,8 @@ class Backbone(keras.Model):
             dtype=dtype,
             name="token_embedding",
         )
+        # Keras would multiply hidden states with the float32 table when it reverses.
+        token_embedding.reverse_dtype = token_embedding.compute_dtype
         segment_embedding = keras.layers.Embedding(
             num_segments,
             embedding_dim,
@@ -78,6 +92,50 @@ class Backbone(keras.Model):
         return token_embedding(inputs["token_ids"]) + segment_embedding(
             inputs["segment_ids"]
         )
+
+    @classmethod
+    def get_layout_map(
+        cls,
+        device_mesh,
+        model_parallel_dim_name="model",
+        data_parallel_dim_name="batch",
+        split_vocabulary=True,
+    ):
+        """Return which weights to split over which devices, for model parallelism.
+
+        Projections into heads or inner features are split by their outputs, those back
+        by their inputs, and the token embedding by its tokens, so that a layer needs
+        one all-reduce forward and one backward (https://arxiv.org/abs/1909.08053). All
+        else lies on every device. Arguments are those of KerasHub's backbones.
+
+        Args:
+            device_mesh: `keras.distribution.DeviceMesh` with both axes.
+            model_parallel_dim_name: the axis that weights are split over.
+            data_parallel_dim_name: the axis that batches are split over.
+            split_vocabulary: `False` for a vocabulary whose size the axis does not
+                divide.
+
+        Returns:
+            `keras.distribution.LayoutMap` for `keras.distribution.ModelParallel`.
+
+        Raises:
+            ValueError: the mesh has no such axis.
+        """
+        axes = device_mesh.axis_names
+        for name in (model_parallel_dim_name, data_parallel_dim_name):
+            if name not in axes:
+                raise ValueError(f"The mesh has the axes {axes}, but no {name!r}.")
+        split = model_parallel_dim_name
+        outputs, inputs = "|".join(cls.split_outputs), "|".join(cls.split_inputs)
+        layout = keras.distribution.LayoutMap(device_mesh)
+        layout[rf".*({outputs})(_\d+)?/kernel"] = (None, split)
+        layout[rf".*({outputs})(_\d+)?/bias"] = (split,)
+        layout[rf".*({outputs})(_\d+)?/lora_kernel_b"] = (None, split)
+        layout[rf".*({inputs})(_\d+)?/kernel"] = (split, None)
+        layout[rf".*({inputs})(_\d+)?/lora_kernel_a"] = (split, None)
+        if split_vocabulary:
+            layout[r".*token_embedding/embeddings"] = (split, None)
+        return layout
 
     @property
     def token_embedding(self):

@@ -14,7 +14,16 @@ from zoo.checkpoints import open_checkpoint
 from zoo.presets import PRESETS
 
 MODELS = Path(__file__).parents[1] / "golden" / "models"
-COMMANDS = ("list", "describe", "fill", "embed", "convert", "verify", "records")
+COMMANDS = (
+    "list",
+    "describe",
+    "fill",
+    "embed",
+    "convert",
+    "verify",
+    "records",
+    "compile",
+)
 
 
 def run(*arguments):
