@@ -6,6 +6,7 @@
 #   make test                     the tests, on TensorFlow and then on JAX
 #   make test-torch               the backend tests on PyTorch
 #   make test-beam                the records of a cluster, on Beam's direct runner
+#   make test-tpu                 training steps compiled for TPUs and GPUs, none needed
 #   make examples                 every script of examples/ with --smoke
 #   make slow                     the tests that take minutes
 #   make check                    ruff and mypy
@@ -31,12 +32,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Two processes, which take some 3 GB each; JOBS=0 tests in one.
 JOBS ?= 2
+ON_BACKEND := backend and not slow and not example and not tpu and not devices
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 20
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-tensorflow test-jax test-torch test-beam examples slow check format \
-        docs readme clean
+.PHONY: help demo test test-tensorflow test-jax test-torch test-beam test-tpu examples \
+        slow check format docs readme clean
 
 help:
 	@sed -n 's/^#   make/  make/p' Makefile
@@ -51,13 +53,18 @@ test-tensorflow: $(VENV)/.stamp-dev
 	KERAS_BACKEND=tensorflow $(PYTEST)
 
 test-jax: $(VENV)/.stamp-jax
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "backend and not slow and not example"
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "$(ON_BACKEND)"
 
 test-torch: $(VENV)/.stamp-torch
-	KERAS_BACKEND=torch $(PYTEST) -m "backend and not slow and not example"
+	KERAS_BACKEND=torch $(PYTEST) -m "$(ON_BACKEND)"
 
 test-beam: $(VENV)/.stamp-beam
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m beam
+
+# The compilers are pinned: what they make of a step is compared with figures.
+test-tpu: $(VENV)/.stamp-tpu
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "tpu or devices"
+	KERAS_BACKEND=tensorflow $(PYTEST) -m devices
 
 examples: $(VENV)/.stamp-jax
 	KERAS_BACKEND=tensorflow $(PYTEST) -m example
@@ -114,6 +121,11 @@ $(VENV)/.stamp-jax: $(VENV)/.stamp-dev
 
 $(VENV)/.stamp-torch: $(VENV)/.stamp-dev
 	$(PIP) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.stamp-tpu: $(VENV)/.stamp-jax
+	$(PIP) jax==0.10.2 libtpu==0.0.42.1 jax-cuda12-plugin==0.10.2 \
+	    jax-cuda12-pjrt==0.10.2
 	@touch $@
 
 $(VENV)/.stamp-beam: $(VENV)/.stamp-dev

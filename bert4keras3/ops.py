@@ -124,6 +124,30 @@ def sinusoidal_embedding(positions, dim, max_wavelength=10000.0):
     return ops.reshape(pairs, (*ops.shape(angles)[:-1], dim))
 
 
+def take_rows(table, ids):
+    """Rows of a trained table, `table[ids]`, with a gradient that is a whole array.
+
+    TensorFlow's own gradient of a lookup lists one row for each id. Keras's optimizers
+    (3.15) square these rows one by one, where Adam's formula squares their sum: a row
+    looked up `n` times in a batch takes a step up to `sqrt(n)` times too large, and the
+    norm that clips is wrong as well. JAX and PyTorch sum; so does this.
+
+    Args:
+        table: float tensor or variable, `(rows, ...)`.
+        ids: int32 tensor of any shape.
+
+    Returns:
+        Tensor of the shape of `ids`, followed by that of a row.
+
+    Example:
+
+    >>> take_rows(np.array([[1.0], [2.0]]), np.array([1, 1, 0])).shape[0]
+    3
+    """
+    # The gradient of a product is dense; compilers leave the product itself out.
+    return ops.take(ops.multiply(table, 1), ids, axis=0)
+
+
 def rotate_interleaved(x, angles):
     """Rotate the pairs `(x[2i], x[2i+1])` by `angles[i]`.
 

@@ -45,6 +45,8 @@ ON_EVERY_BACKEND = (
     "models",
     "ops",
     "tasks",
+    "training/test_ahead_of_time.py",
+    "training/test_devices.py",
     "training/test_pretraining.py",
     "test_losses.py",
     "test_ops.py",

@@ -174,6 +174,7 @@ def test_commands_of_the_zoo_are_documented():
         command.name or command.callback.__name__ for command in app.registered_commands
     }
     expected = {"list", "describe", "fill", "embed", "convert", "verify", "records"}
+    expected |= {"compile"}
     assert expected == commands
     page = read("docs/reference/command_line.md")
     assert not [name for name in commands if f"| `{name} " not in page]

@@ -398,6 +398,10 @@ def compile_command(
         str, typer.Option(help="adamw, lamb, tiger or adafactor.")
     ] = "adamw",
     dtype: Annotated[str, typer.Option(help="Of the model.")] = "mixed_bfloat16",
+    recompute: Annotated[
+        str | None,
+        typer.Option(help="attention or layer: less memory, more work."),
+    ] = None,
     override: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="As num_layers=12."),
@@ -429,6 +433,7 @@ def compile_command(
             objective,
             optimizer,
             dtype,
+            recompute,
             find_largest=largest,
             **overrides,
         )

@@ -46,6 +46,7 @@ def plan(
     objective: str = "masked_lm",
     optimizer: str = "adamw",
     dtype: str = "mixed_bfloat16",
+    recompute: str | None = None,
     find_largest: bool = False,
     **overrides: Any,
 ) -> Plan:
@@ -63,6 +64,7 @@ def plan(
         objective: `"masked_lm"`, `"causal_lm"` or `"prefix_lm"`.
         optimizer: `"adamw"`, `"lamb"`, `"tiger"` or `"adafactor"`.
         dtype: of the model.
+        recompute: `"attention"` or `"layer"`; see `Backbone.enable_recompute`.
         find_largest: also find the largest batch that fits, which compiles a few times.
         overrides: of the model's configuration.
 
@@ -104,6 +106,7 @@ def plan(
         dtype=dtype,
         **overrides,
     )
+    task.backbone.enable_recompute(recompute)
     _compile(task, optimizer)
     if mesh is None:
         distribution = data_parallel(devices)

@@ -45,6 +45,7 @@ from bert4keras3.layers.distance_bias import (
     WithinBounds,
 )
 from bert4keras3.layers.document_mask import CausalDocumentMask, DocumentMask
+from bert4keras3.layers.embedding import Embedding, ReversibleEmbedding
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.gated_attention_unit import (
     CrossGatedAttentionUnit,
@@ -88,6 +89,7 @@ from bert4keras3.layers.query_key_norm import (
     QueryKeyNorm,
     QueryNorm,
 )
+from bert4keras3.layers.recompute import Dropout
 from bert4keras3.layers.rotary_embedding import RotaryEmbedding
 from bert4keras3.layers.rotary_frequencies import (
     AdjustedBaseFrequency,
@@ -141,8 +143,10 @@ __all__ = [
     "DepthScaledTruncatedNormal",
     "DocumentMask",
     "DotProductAttention",
+    "Dropout",
     "DynamicNTK",
     "EfficientGlobalPointer",
+    "Embedding",
     "EntropyInvariantSoftmax",
     "EqualMeanBetaPositions",
     "EqualMeanExponentialPositions",
@@ -196,6 +200,7 @@ __all__ = [
     "RandomPositions",
     "ReRoPE",
     "ReverseCausalMask",
+    "ReversibleEmbedding",
     "RotaryEmbedding",
     "RotaryEmbedding2D",
     "Sandwich",

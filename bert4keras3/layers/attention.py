@@ -13,6 +13,7 @@ from bert4keras3.layers import position_weighting as position_weightings
 from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.initializer import initializers_kept
+from bert4keras3.layers.recompute import Dropout
 from bert4keras3.layers.window_attention import attend_in_blocks
 from bert4keras3.ops import MASKED_LOGIT, count_visible_keys, with_head_axis
 
@@ -91,7 +92,7 @@ class DotProductAttention(keras.layers.Layer):
         )
         self.use_scale = use_scale
         self.dropout = dropout
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.position_bias = position_biases.get(position_bias, self.dtype_policy)
         self.query_key_norm = query_key_norms.get(query_key_norm)
         self.position_weighting = position_weightings.get(

@@ -16,7 +16,7 @@ from keras import ops
 
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.naming import resolve_scheme, serialize_scheme
-from bert4keras3.ops import sinusoidal_embedding
+from bert4keras3.ops import sinusoidal_embedding, take_rows
 
 
 class PositionBias(keras.layers.Layer):
@@ -204,7 +204,7 @@ class T5Bias(PositionBias):
             ops.shape(query)[-2], key_length, query_positions, key_positions
         )
         table = ops.cast(ops.convert_to_tensor(self.embeddings), "float32")
-        return ops.moveaxis(ops.take(table, buckets, axis=0), -1, -3)  # ([B], N, T, S)
+        return ops.moveaxis(take_rows(table, buckets), -1, -3)  # ([B], N, T, S)
 
     def get_config(self):
         return {
@@ -250,7 +250,7 @@ class RelativeVectors(PositionBias):
     def vectors(self, table, *lengths_and_positions):
         """Rows of the table for every pair: `(T, S, dim)` or `(B, T, S, dim)`."""
         offsets = key_offsets(*lengths_and_positions, limit=self.max_distance)
-        return ops.take(table, offsets, axis=0)
+        return take_rows(table, offsets)
 
     def bias(self, query, key_length, query_positions=None, key_positions=None):
         table = ops.cast(self.key_table(query.shape[-1]), query.dtype)

@@ -1,5 +1,7 @@
 """Rows cut into chunks, and sums over the chunks: what linear-time attention shares."""
 
+import math
+
 from keras import ops
 
 
@@ -75,8 +77,8 @@ def causal_places(size):
 def attend_across_chunks(query, key, value, real, chunk_size, causal):
     """`Q (sum_h K_h^T V_h) / n`, over all chunks `h`, or over those before, if causal.
 
-    `n` counts the tokens that are summed. Sums are float32; time and memory are linear
-    in the length.
+    `n` counts the tokens that are summed. Sums over chunks are float32; time and
+    memory are linear in the length.
 
     Args:
         query, key: `(B, ..., T, H)`; keys are zero where there is no token.
@@ -90,16 +92,29 @@ def attend_across_chunks(query, key, value, real, chunk_size, causal):
         `(B, ..., T, E)` in the dtype of the query.
     """
     length = ops.shape(query)[-2]
-    key, value, real = (ops.cast(tensor, "float32") for tensor in (key, value, real))
+    real = ops.cast(real, "float32")
     if not causal:
-        count = ops.sum(real, axis=-2, keepdims=True)
-        products = ops.matmul(ops.swapaxes(key, -1, -2), value)
-        mean = products / ops.maximum(count, 1.0)
+        root = ops.sqrt(ops.maximum(ops.sum(real, axis=-2, keepdims=True), 1.0))
+        mean = _products_of_parts(key, value, root)
         return ops.matmul(query, ops.cast(mean, query.dtype))
     query, key, value, real = (
         into_chunks(tensor, chunk_size) for tensor in (query, key, value, real)
     )
-    products = ops.matmul(ops.swapaxes(key, -1, -2), value)
+    size = float(ops.shape(key)[-2])
+    sums = _products_of_parts(key, value, ops.full((1, 1), math.sqrt(size))) * size
     count = sum_of_earlier(ops.sum(real, axis=-2, keepdims=True), axis=-3)
-    mean = sum_of_earlier(products, axis=-3) / ops.maximum(count, 1.0)
+    mean = sum_of_earlier(sums, axis=-3) / ops.maximum(count, 1.0)
     return out_of_chunks(ops.matmul(query, ops.cast(mean, query.dtype)), length)
+
+
+def _products_of_parts(key, value, root):
+    """`(K / root)^T (V / root)`, float32: in float16 neither factor nor sum overflows.
+
+    The operands keep their dtype: a float32 product takes many times as long on
+    accelerators, which sum in float32 anyway.
+    """
+    key, value = (
+        ops.cast(ops.cast(tensor, "float32") / root, tensor.dtype)
+        for tensor in (key, value)
+    )
+    return ops.cast(ops.matmul(ops.swapaxes(key, -1, -2), value), "float32")

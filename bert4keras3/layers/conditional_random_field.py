@@ -5,6 +5,7 @@ from keras import ops
 
 from bert4keras3.layers import linear_chain
 from bert4keras3.layers.initializer import fresh
+from bert4keras3.ops import take_rows
 
 
 class SequenceScorer(keras.layers.Layer):
@@ -235,7 +236,7 @@ class MaximumEntropyMarkovModel(SequenceScorer):
         if reverse:
             transitions = ops.transpose(transitions)
         neighbour = linear_chain.neighbours(labels, mask, reverse)
-        history = ops.take(transitions, ops.maximum(neighbour, 0), axis=0)
+        history = take_rows(transitions, ops.maximum(neighbour, 0))
         known = ops.expand_dims(neighbour >= 0, -1)
         return (logits + ops.where(known, history, logits)) / 2
 

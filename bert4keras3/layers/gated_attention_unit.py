@@ -7,6 +7,7 @@ from bert4keras3.layers import activation as activations
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.layers.normalization import ScaleOffset
+from bert4keras3.layers.recompute import recomputed
 from bert4keras3.ops import merge_masks
 
 
@@ -68,10 +69,10 @@ class GatedAttention(keras.layers.Layer):
             name="attention",
         )
 
-    def _dense(self, units, name, activation=None):
+    def _dense(self, units, name):
+        # Without the activation: what comes before it is what is kept, not both.
         return keras.layers.Dense(
             units,
-            activation=activation,
             use_bias=self.use_bias,
             kernel_initializer=fresh(self.kernel_initializer),
             dtype=self.dtype_policy,
@@ -84,7 +85,8 @@ class GatedAttention(keras.layers.Layer):
         self.attention.build(key_shape, key_shape, value_shape)
 
     def attend(self, gate, query, key, value, attention_mask, **options):
-        """`W_o (gate * A value)` for one head, from `(B, L, ...)` tensors."""
+        """`W_o (f(gate) * A f(value))` for one head, from `(B, L, ...)` tensors."""
+        gate, value = self.activation(gate), self.activation(value)
         attended = self.attention(
             *(ops.expand_dims(tensor, 1) for tensor in (query, key, value)),
             attention_mask=attention_mask,
@@ -140,15 +142,14 @@ class GatedAttentionUnit(GatedAttention):
     (2, 5, 16)
     """
 
+    # `"attention"`, `"layer"` or `None`; see `Backbone.enable_recompute`.
+    recompute = None
+
     def build(self, input_shape):
         self.attention.check_key_dim(self.key_dim)
-        self.gate_dense = self._dense(
-            self.intermediate_dim, "gate_dense", self.activation
-        )
-        self.value_dense = self._dense(
-            self.intermediate_dim, "value_dense", self.activation
-        )
-        self.shared_dense = self._dense(self.key_dim, "shared_dense", self.activation)
+        self.gate_dense = self._dense(self.intermediate_dim, "gate_dense")
+        self.value_dense = self._dense(self.intermediate_dim, "value_dense")
+        self.shared_dense = self._dense(self.key_dim, "shared_dense")
         for dense in (self.gate_dense, self.value_dense, self.shared_dense):
             dense.build(input_shape)
         self.query_scale = self._scale_offset("query_scale")
@@ -173,15 +174,46 @@ class GatedAttentionUnit(GatedAttention):
         positions=None,
         training=None,
     ):
-        x = ops.cast(x, self.compute_dtype)
-        z = self.shared_dense(x)
+        return recomputed(
+            self.project,
+            self.recompute == "layer",
+            self.dropouts,
+            training,
+            x=ops.cast(x, self.compute_dtype),
+            mask=merge_masks(padding_mask, attention_mask),
+            bias=attention_bias,
+            positions=positions,
+        )
+
+    @property
+    def dropouts(self):
+        return [self.attention.dropout_layer]
+
+    def project(self, x, mask, bias, positions, training):
+        """The whole layer, its mask merged."""
+        return recomputed(
+            self.attend_to_self,
+            self.recompute == "attention",
+            self.dropouts,
+            training,
+            gate=self.gate_dense(x),
+            value=self.value_dense(x),
+            shared=self.shared_dense(x),
+            mask=mask,
+            bias=bias,
+            positions=positions,
+        )
+
+    def attend_to_self(self, gate, value, shared, mask, bias, positions, training):
+        """What follows the three projections; they come without their activation."""
+        shared = self.activation(shared)
         return self.attend(
-            self.gate_dense(x),
-            self.query_scale(z),
-            self.key_scale(z),
-            self.value_dense(x),
-            merge_masks(padding_mask, attention_mask),
-            attention_bias=attention_bias,
+            gate,
+            self.query_scale(shared),
+            self.key_scale(shared),
+            value,
+            mask,
+            attention_bias=bias,
             query_positions=positions,
             key_positions=positions,
             training=training,
@@ -218,14 +250,10 @@ class CrossGatedAttentionUnit(GatedAttention):
     def build(self, query_shape, key_shape, value_shape=None):
         self.attention.check_key_dim(self.key_dim)
         value_shape = value_shape or key_shape
-        self.gate_dense = self._dense(
-            self.intermediate_dim, "gate_dense", self.activation
-        )
-        self.query_dense = self._dense(self.key_dim, "query_dense", self.activation)
-        self.key_dense = self._dense(self.key_dim, "key_dense", self.activation)
-        self.value_dense = self._dense(
-            self.intermediate_dim, "value_dense", self.activation
-        )
+        self.gate_dense = self._dense(self.intermediate_dim, "gate_dense")
+        self.query_dense = self._dense(self.key_dim, "query_dense")
+        self.key_dense = self._dense(self.key_dim, "key_dense")
+        self.value_dense = self._dense(self.intermediate_dim, "value_dense")
         self.gate_dense.build(query_shape)
         self.query_dense.build(query_shape)
         self.key_dense.build(key_shape)
@@ -251,8 +279,8 @@ class CrossGatedAttentionUnit(GatedAttention):
         value = key if value is None else ops.cast(value, self.compute_dtype)
         return self.attend(
             self.gate_dense(query),
-            self.query_dense(query),
-            self.key_dense(key),
+            self.activation(self.query_dense(query)),
+            self.activation(self.key_dense(key)),
             self.value_dense(value),
             merge_masks(padding_mask, attention_mask),
             attention_bias=attention_bias,

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras3.ops import MASKED_LOGIT
+from bert4keras3.ops import MASKED_LOGIT, take_rows
 
 
 def scan(step, init, xs, reverse=False):
@@ -94,7 +94,7 @@ def step_scores(labels, logits, transitions, mask):
     before = neighbours(labels, mask)
     emitted = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)[..., 0]
     pair = ops.maximum(before, 0) * logits.shape[-1] + labels
-    moved = ops.take(ops.reshape(transitions, (-1,)), pair, axis=0)
+    moved = take_rows(ops.reshape(transitions, (-1,)), pair)
     scores = emitted + ops.where(before >= 0, moved, 0.0)
     return ops.where(mask, scores, 0.0)
 

@@ -1,11 +1,14 @@
 """Multi-head attention with rotary positions and any normalizer."""
 
+import functools
+
 import keras
 from keras import ops
 
 from bert4keras3.layers import head_convolution as head_convolutions
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.initializer import fresh
+from bert4keras3.layers.recompute import recomputed
 from bert4keras3.ops import merge_masks
 
 
@@ -65,6 +68,9 @@ class MultiHeadAttention(keras.layers.Layer):
     >>> tuple(attention(np.ones((1, 3, 8), "float32")).shape)
     (1, 3, 8)
     """
+
+    # `"attention"` or `None`; see `Backbone.enable_recompute`.
+    recompute = None
 
     def __init__(
         self,
@@ -166,20 +172,45 @@ class MultiHeadAttention(keras.layers.Layer):
                 key_positions = query_positions
         key = ops.cast(key, self.compute_dtype)
         value = key if value is None else ops.cast(value, self.compute_dtype)
-        query = self._split_heads(self.query_dense(query))
-        key = self._split_heads(self.key_dense(key))
-        value = self._split_heads(self.value_dense(value))
+        extras = {"return_logits": return_logits, "return_weights": return_weights}
+        return recomputed(
+            functools.partial(self.attend, **extras),
+            self.recompute == "attention" and not any(extras.values()),
+            [self.attention.dropout_layer],
+            training,
+            query=self.query_dense(query),
+            key=self.key_dense(key),
+            value=self.value_dense(value),
+            query_padding_mask=query_padding_mask,
+            padding_mask=padding_mask,
+            attention_mask=attention_mask,
+            attention_bias=attention_bias,
+            query_positions=query_positions,
+            key_positions=key_positions,
+        )
+
+    def attend(
+        self,
+        query,
+        key,
+        value,
+        query_padding_mask,
+        padding_mask,
+        attention_mask,
+        return_logits,
+        return_weights,
+        **options,
+    ):
+        """What follows the projections of query, key and value."""
+        query, key, value = map(self._split_heads, (query, key, value))
         outputs = self.attention(
             self.query_convolution(query, query_padding_mask),
             self.key_convolution(key, padding_mask),
             self.value_convolution(value, padding_mask),
             attention_mask=merge_masks(padding_mask, attention_mask),
-            attention_bias=attention_bias,
-            query_positions=query_positions,
-            key_positions=key_positions,
             return_logits=return_logits,
             return_weights=return_weights,
-            training=training,
+            **options,
         )
         if not (return_logits or return_weights):
             return self.output_dense(self._join_heads(outputs))

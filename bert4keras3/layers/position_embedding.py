@@ -5,7 +5,7 @@ from keras import ops
 
 from bert4keras3.layers.initializer import fresh
 from bert4keras3.naming import lookup
-from bert4keras3.ops import sinusoidal_embedding
+from bert4keras3.ops import sinusoidal_embedding, take_rows
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -87,15 +87,15 @@ class PositionEmbedding(keras.layers.Layer):
         table = ops.cast(table, x.dtype)
         if positions is None:
             return x + table[: ops.shape(x)[1]]
-        return x + ops.take(table, ops.cast(positions, "int32"), axis=0)
+        return x + take_rows(table, ops.cast(positions, "int32"))
 
     def _decompose(self, table, positions):
         alpha, rows = self.hierarchical_alpha, self.max_sequence_length
         table = ops.cast(table, "float32")
         base = (table - alpha * table[:1]) / (1 - alpha)
         positions = ops.cast(positions, "int32")
-        coarse = ops.take(base, positions // rows, axis=0)
-        fine = ops.take(base, positions % rows, axis=0)
+        coarse = take_rows(base, positions // rows)
+        fine = take_rows(base, positions % rows)
         return alpha * coarse + (1 - alpha) * fine
 
     def compute_output_shape(self, input_shape):

@@ -5,6 +5,7 @@ from keras import ops
 
 from bert4keras3.layers.attention_bias import key_offsets
 from bert4keras3.naming import resolve_scheme, serialize_scheme
+from bert4keras3.ops import take_rows
 
 
 class PositionWeighting(keras.layers.Layer):
@@ -103,7 +104,7 @@ class ToeplitzWeighting(PositionWeighting):
             limit=self.max_distance,
         )
         table = ops.cast(ops.convert_to_tensor(self.factors), "float32")
-        factors = ops.moveaxis(ops.take(table, offsets, axis=0), -1, -3)
+        factors = ops.moveaxis(take_rows(table, offsets), -1, -3)
         return weights * factors  # ([B], N, T, S)
 
     def get_config(self):

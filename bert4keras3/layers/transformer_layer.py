@@ -11,6 +11,7 @@ from bert4keras3.layers import query_key_norm as query_key_norms
 from bert4keras3.layers import rotary_embedding as rotary_embeddings
 from bert4keras3.layers.feed_forward import FeedForward
 from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+from bert4keras3.layers.recompute import Dropout, recomputed
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3")
@@ -43,6 +44,9 @@ class TransformerLayer(keras.layers.Layer):
     Returns:
         `(B, T, D)`.
     """
+
+    # `"layer"` or `None`; see `Backbone.enable_recompute`.
+    recompute = None
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class TransformerLayer(keras.layers.Layer):
         )
         self.attention_norm = self._norm("attention_norm")
         self.feed_forward_norm = self._norm("feed_forward_norm")
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def _norm(self, name):
         return normalization.make(
@@ -132,7 +136,22 @@ class TransformerLayer(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x, attention_mask=None, positions=None, training=None):
-        x = ops.cast(x, self.compute_dtype)
+        return recomputed(
+            self.transform,
+            self.recompute == "layer",
+            [
+                self.attention.attention.dropout_layer,
+                self.dropout_layer,
+                self.dropout_layer,
+            ],
+            training,
+            x=ops.cast(x, self.compute_dtype),
+            attention_mask=attention_mask,
+            positions=positions,
+        )
+
+    def transform(self, x, attention_mask, positions, training):
+        """The whole layer."""
         attended = self.attention(
             x,
             attention_mask=attention_mask,

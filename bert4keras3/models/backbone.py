@@ -5,7 +5,11 @@ import numpy as np
 from keras import ops
 
 from bert4keras3.layers.attention import DotProductAttention
+from bert4keras3.layers.embedding import Embedding, ReversibleEmbedding
+from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
 from bert4keras3.layers.initializer import fresh
+from bert4keras3.layers.multi_head_attention import MultiHeadAttention
+from bert4keras3.layers.transformer_layer import TransformerLayer
 
 LORA_LAYERS = ("query_dense", "value_dense")
 # Heads and inner features; what comes after sums over them.
@@ -17,6 +21,11 @@ SPLIT_OUTPUTS = (
     "intermediate_dense",
 )
 SPLIT_INPUTS = ("output_dense",)
+# What computes again what, in the backward pass.
+RECOMPUTING = {
+    "attention": (GatedAttentionUnit, MultiHeadAttention),
+    "layer": (GatedAttentionUnit, TransformerLayer),
+}
 
 
 class Backbone(keras.Model):
@@ -73,16 +82,14 @@ class Backbone(keras.Model):
     @staticmethod
     def embed(inputs, vocabulary_size, num_segments, embedding_dim, initializer, dtype):
         """`E_token + E_segment`, `(B, T, embedding_dim)`; every backbone begins so."""
-        token_embedding = keras.layers.ReversibleEmbedding(
+        token_embedding = ReversibleEmbedding(
             vocabulary_size,
             embedding_dim,
             embeddings_initializer=fresh(initializer),
             dtype=dtype,
             name="token_embedding",
         )
-        # Keras would multiply hidden states with the float32 table when it reverses.
-        token_embedding.reverse_dtype = token_embedding.compute_dtype
-        segment_embedding = keras.layers.Embedding(
+        segment_embedding = Embedding(
             num_segments,
             embedding_dim,
             embeddings_initializer=fresh(initializer),
@@ -254,6 +261,41 @@ class Backbone(keras.Model):
                 self.check_ids("token_ids", x["token_ids"], self.vocabulary_size)
             if "segment_ids" in x:
                 self.check_ids("segment_ids", x["segment_ids"], self.num_segments)
+
+    def enable_recompute(self, part):
+        """Train in less memory, by computing a part of each layer twice.
+
+        The results are the same. It is no part of the configuration: call it before
+        the first step of each run.
+
+        Args:
+            part: `"attention"` keeps the projections, and computes the attention
+                weights and what they are multiplied with again, which costs a few
+                percent of a step; `"layer"` keeps the inputs of layers alone, and
+                costs a forward pass; `None` keeps all.
+
+        Raises:
+            ValueError: an unknown part, or a backbone without such layers.
+        """
+        if part is not None and part not in RECOMPUTING:
+            raise ValueError(
+                f"`part` is one of {', '.join(RECOMPUTING)}, or None. Received "
+                f"{part!r}."
+            )
+        layers = list(self._flatten_layers(include_self=False))
+        for layer in layers:
+            if isinstance(layer, sum(RECOMPUTING.values(), ())):
+                layer.recompute = None
+        if part is None:
+            return
+        found = [layer for layer in layers if isinstance(layer, RECOMPUTING[part])]
+        if not found:
+            raise ValueError(
+                f"{type(self).__name__} has no layers that can compute again: its "
+                "attention forms no matrix of all pairs."
+            )
+        for layer in found:
+            layer.recompute = part
 
     def enable_lora(self, rank, layers=None):
         """Freeze the model and train low-rank additions to some of its layers.
