@@ -64,7 +64,7 @@ test-beam: $(VENV)/.stamp-beam
 # The compilers are pinned: what they make of a step is compared with figures.
 test-tpu: $(VENV)/.stamp-tpu
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "tpu or devices"
-	KERAS_BACKEND=tensorflow $(PYTEST) -m devices
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "tpu or devices"
 
 examples: $(VENV)/.stamp-jax
 	KERAS_BACKEND=tensorflow $(PYTEST) -m example

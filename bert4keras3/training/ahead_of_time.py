@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -63,8 +64,6 @@ def target_devices(topology: str) -> list[Any]:
         ImportError: the compiler of these devices is not installed.
         ValueError: no such topology.
     """
-    from jax.experimental import topologies
-
     chip, _, shape = topology.partition(":")
     if not re.fullmatch(r"\d+(x\d+)*", shape):
         raise ValueError(
@@ -72,24 +71,7 @@ def target_devices(topology: str) -> list[Any]:
             f"{topology!r}."
         )
     try:
-        if chip == "h100":
-            return list(
-                topologies.get_topology_desc(
-                    platform="cuda",
-                    topology_name="",
-                    topology=f"1x1x{shape}",
-                    target_config=H100,
-                ).devices
-            )
-        # Without these libtpu asks the network what machine this is, and waits for it.
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-        os.environ.setdefault("TPU_WORKER_ID", "0")
-        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-        return list(
-            topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-        )
+        return list(_topology(topology).devices)
     except Exception as error:
         if missing := _missing_compiler(chip, str(error)):
             raise ImportError(missing) from error
@@ -97,6 +79,28 @@ def target_devices(topology: str) -> list[Any]:
             f"No topology {topology!r}: {str(error).splitlines()[0]} Shapes of TPUs "
             "are those that are rented: v5e:2x2, v5e:2x4, v5e:4x4, v6e:2x2, v4:2x2x1."
         ) from error
+
+
+@functools.cache  # devices outlive their topology, and libtpu crashes then
+def _topology(name: str) -> Any:
+    """Ask the compiler of a chip for its description."""
+    from jax.experimental import topologies
+
+    chip, _, shape = name.partition(":")
+    if chip == "h100":
+        return topologies.get_topology_desc(
+            platform="cuda",
+            topology_name="",
+            topology=f"1x1x{shape}",
+            target_config=H100,
+        )
+    # Without these libtpu asks the network what machine this is, and waits for it.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_WORKER_ID", "0")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    return topologies.get_topology_desc(platform="tpu", topology_name=name)
 
 
 def _missing_compiler(chip: str, message: str) -> str:
