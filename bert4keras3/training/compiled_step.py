@@ -39,6 +39,8 @@ CUSTOM_CALLS = frozenset(
         "cu_threefry2x32_ffi",
     }
 )
+# Bytes of counters and seeds, which a compiler may copy.
+COUNTERS = 1024
 OPERATION = re.compile(
     r"^\s*(?:ROOT )?%\S+ = (?:\([^=]*?\)|\S+) ([a-z][a-z0-9-]*)\(", re.MULTILINE
 )
@@ -127,7 +129,7 @@ class CompiledStep:
             for name, times in self.collectives.items()
             if name not in CHEAP_COLLECTIVES
         ]
-        if self.donated < self.state:
+        if self.state - self.donated > COUNTERS:
             found.append(
                 f"{self.state - self.donated:,} bytes of the state are copied, not "
                 "written over"

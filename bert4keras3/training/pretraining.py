@@ -27,6 +27,8 @@ class RunLog(keras.callbacks.Callback):
         steps_per_round: int, steps of an epoch of `fit`.
         tokens_per_step: int, places of a batch, padding included; 0 if unknown.
         step: int, the step of the checkpoint the run goes on from.
+        ceiling: float, the steps per second that the devices could do at the most,
+            which is their peak by the operations of a step; 0 if unknown.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class RunLog(keras.callbacks.Callback):
         steps_per_round: int,
         tokens_per_step: int = 0,
         step: int = 0,
+        ceiling: float = 0.0,
     ):
         super().__init__()
         self.steps_per_round = steps_per_round
         self.path = Path(folder) / "log.jsonl"
         self.tokens_per_step = tokens_per_step
+        self.ceiling = ceiling
         kept = [line for line in self.lines if line["step"] <= step]
         partial = self.path.with_name(".partial-log.jsonl")
         partial.write_text("".join(map(_as_line, kept)), encoding="utf-8")
@@ -63,6 +67,9 @@ class RunLog(keras.callbacks.Callback):
         if self.tokens_per_step:
             tokens = self.steps_per_round * self.tokens_per_step
             line["tokens_per_second"] = round(tokens / seconds)
+        if self.ceiling:
+            steps = self.steps_per_round / seconds
+            line["share_of_ceiling"] = round(steps / self.ceiling, 4)
         with open(self.path, "a", encoding="utf-8") as log:
             log.write(_as_line(line))
 
@@ -85,6 +92,7 @@ def pretrain(
     checkpoints: Checkpoints,
     steps_per_round: int = 1000,
     tokens_per_step: int = 0,
+    ceiling: float = 0.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: Any = "auto",
 ) -> list[dict[str, Any]]:
@@ -99,6 +107,9 @@ def pretrain(
         checkpoints: `Checkpoints`.
         steps_per_round: int, steps between checkpoints; an epoch of `fit`.
         tokens_per_step: int, places of a batch, for the log.
+        ceiling: float, steps per second that the devices could do at the most, for the
+            log: their operations per second by those of a step, see
+            `ahead_of_time.compile_step`.
         callbacks: more callbacks, for example `keras.callbacks.TensorBoard`.
         verbose: of `fit`.
 
@@ -115,7 +126,7 @@ def pretrain(
             "which is at least 1: every round ends with a checkpoint."
         )
     step = checkpoints.restore(model)
-    log = RunLog(checkpoints.folder, steps_per_round, tokens_per_step, step)
+    log = RunLog(checkpoints.folder, steps_per_round, tokens_per_step, step, ceiling)
     if step >= steps:
         return log.lines
     if step % steps_per_round:

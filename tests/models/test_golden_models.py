@@ -40,7 +40,7 @@ def test_architecture_is_found_from_the_folder_alone(case):
     assert type(model).__name__ == CLASSES.get(case, "RoFormerBackbone")
 
 
-@pytest.mark.parametrize("case,tag", variants(), ids="-".join)
+@pytest.mark.parametrize("case,tag", variants(), ids=map("-".join, variants()))
 def test_outputs_equal_the_original(case, tag):
     arguments = load_arguments(case, tag)
     spec = next(each for each in read_case(case)["variants"] if each["tag"] == tag)

@@ -28,7 +28,7 @@ ENTRY %main {
   ROOT %f = f32[2,2]{1,0} fusion(%r.1), kind=kLoop, calls=%fused
 }
 """
-GOOD = CompiledStep("TPU", 1, 1.0, 1.0, 10, 5, 15, donated=8, state=8)
+GOOD = CompiledStep("TPU", 1, 1.0, 1.0, 10, 5, 15, donated=8000, state=8008)
 
 
 def test_operations_are_counted_in_every_computation():
@@ -71,7 +71,7 @@ def test_a_good_step_has_no_problems():
         ({"operations": Counter({"all-to-all": 3})}, "all-to-all (3 times) moves"),
         ({"operations": Counter({"collective-permute-start": 1})}, "whole arrays"),
         ({"custom_calls": Counter({"xla_python_callback": 1})}, "on no list"),
-        ({"donated": 3}, "5 bytes of the state are copied"),
+        ({"donated": 3008}, "5,000 bytes of the state are copied"),
         ({"matmuls": Counter({("bf16", "f32"): 2})}, "2 products of bf16 and f32"),
     ],
 )

@@ -12,6 +12,7 @@ from pretraining_run import ROUND, STEPS, build_corpus, build_model, losses, run
 
 from bert4keras3.training import checkpoints as module
 from bert4keras3.training.checkpoints import Checkpoints
+from bert4keras3.training.pretraining import RunLog
 
 TESTS = Path(__file__).parents[1]
 
@@ -45,6 +46,15 @@ class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if (self.epoch, batch) == self.at:
             raise InterruptedError
+
+
+def test_the_share_of_the_ceiling_is_logged(tmp_path):
+    log = RunLog(tmp_path, 2, ceiling=1e-3)
+    log.on_epoch_begin(0)
+    log.on_epoch_end(0, {"loss": 1.0})
+    (line,) = log.lines
+    assert line["step"] == 2 and line["loss"] == 1.0
+    assert line["share_of_ceiling"] > 1000  # no step here is as slow as that
 
 
 def test_a_run_logs_each_round(expected):
