@@ -19,7 +19,7 @@ from bert4keras3.training.compiled_step import (
     count_operations,
     matmul_dtypes,
 )
-from zoo.compiling import _compile, example_batch
+from zoo.compiling import compile_task, example_batch
 
 ALIAS = re.compile(
     r"parameter_number = (\d+) : i64\}, output_index = array<i64: (\d+)>"
@@ -104,7 +104,7 @@ if __name__ == "__main__":
     kind, topology, *recompute = sys.argv[1:]
     model = MaskedLM(MAKERS[kind](), None)
     model.backbone.enable_recompute(*recompute or [None])
-    _compile(model, "adamw")
+    compile_task(model, "adamw")
     hlo = lowered(model, example_batch("masked_lm", 8, 64))
     state = sum(4 * weight.value.shape.num_elements() for weight in model.weights)
     step = compiled(hlo, target_devices(topology)[0], state)

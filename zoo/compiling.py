@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bert4keras3.training.compiled_step import CompiledStep
 
-__all__ = ["Plan", "largest_batch", "plan"]
+__all__ = ["Plan", "compile_task", "example_batch", "largest_batch", "plan"]
 
 # Objective -> what the backbone attends to.
 OBJECTIVES = {
@@ -107,7 +107,7 @@ def plan(
         **overrides,
     )
     task.backbone.enable_recompute(recompute)
-    _compile(task, optimizer)
+    compile_task(task, optimizer)
     if mesh is None:
         distribution = data_parallel(devices)
     else:
@@ -189,7 +189,7 @@ def example_batch(objective: str, rows: int, length: int) -> tuple[Any, Any, Any
     return tuple(repeated)
 
 
-def _compile(task: Any, name: str) -> None:
+def compile_task(task: Any, name: str) -> None:
     """Compile a task with what a long run has: clipping, decay and the metrics."""
     import keras
 

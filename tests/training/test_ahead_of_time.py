@@ -24,7 +24,7 @@ from bert4keras3.training.ahead_of_time import (
     target_devices,
 )
 from bert4keras3.training.compiled_step import matmul_dtypes
-from zoo.compiling import OBJECTIVES, _compile, example_batch, largest_batch, plan
+from zoo.compiling import OBJECTIVES, compile_task, example_batch, largest_batch, plan
 
 pytestmark = pytest.mark.jax
 POLICY = {"dtype": "mixed_bfloat16"}
@@ -43,7 +43,7 @@ def compiled_model(kind="gau_alpha", objective="masked_lm", optimizer="adamw", *
     model = MaskedLM(
         MAKERS[kind](attention=OBJECTIVES[objective], **{**POLICY, **o}), None
     )
-    _compile(model, optimizer)
+    compile_task(model, optimizer)
     return model
 
 
@@ -180,7 +180,7 @@ def test_sharded_steps_use_cheap_collectives(kind, mesh):
 def test_memory_and_work_of_two_full_layers():
     """Bars against a product in float32, kept matrices, or logits of every place."""
     model = MaskedLM(GAUAlphaBackbone(12000, 2, 768, 1536, **POLICY), None)
-    _compile(model, "adamw")
+    compile_task(model, "adamw")
     batch = example_batch("masked_lm", 8, 512)
     step = compile_step(model, batch)
     assert step.problems("bf16") == []
