@@ -4,20 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from bert4keras3.training.compiled_step import CompiledStep
+import keras
+import numpy as np
+
+import zoo
+from bert4keras3.text.tokenizer import Tokenizer
+from bert4keras3.training.adafactor import AdaFactor
+from bert4keras3.training.ahead_of_time import (
+    compile_step,
+    data_parallel,
+    model_parallel,
+    target_devices,
+)
+from bert4keras3.training.compiled_step import CompiledStep
+from bert4keras3.training.lamb import LAMB
+from bert4keras3.training.language_model_objectives import CausalLM, PrefixLM
+from bert4keras3.training.masking_objectives import WholeWordMasking
+from bert4keras3.training.tiger import Tiger
 
 __all__ = ["Plan", "compile_task", "example_batch", "largest_batch", "plan"]
 
-# Objective -> what the backbone attends to.
+# Objective, and what the backbone attends to for it.
 OBJECTIVES = {
-    "masked_lm": "bidirectional",
-    "causal_lm": "causal",
-    "prefix_lm": "prefix",
+    "masked_lm": (WholeWordMasking, "bidirectional"),
+    "causal_lm": (CausalLM, "causal"),
+    "prefix_lm": (PrefixLM, "prefix"),
 }
-OPTIMIZERS = ("adamw", "lamb", "tiger", "adafactor")
+OPTIMIZERS = {
+    "adamw": keras.optimizers.AdamW,
+    "lamb": LAMB,
+    "tiger": Tiger,
+    "adafactor": AdaFactor,
+}
 
 
 @dataclass(frozen=True)
@@ -76,13 +96,6 @@ def plan(
         ValueError: an unknown name, a batch that does not divide over the mesh, or a
             mesh larger than the topology.
     """
-    from bert4keras3.training.ahead_of_time import (
-        compile_step,
-        data_parallel,
-        model_parallel,
-        target_devices,
-    )
-
     for value, known, name in (
         (objective, OBJECTIVES, "objective"),
         (optimizer, OPTIMIZERS, "optimizer"),
@@ -94,15 +107,13 @@ def plan(
             f"A batch has at least one row of three tokens. Received {batch} rows of "
             f"{length}."
         )
-    import zoo
-
     devices = target_devices(topology)
     task = zoo.load(
         model,
         weights=None,
         task="masked_lm",
         preprocessor=None,
-        attention=OBJECTIVES[objective],
+        attention=OBJECTIVES[objective][1],
         dtype=dtype,
         **overrides,
     )
@@ -158,18 +169,8 @@ def largest_batch(
 
 def example_batch(objective: str, rows: int, length: int) -> tuple[Any, Any, Any]:
     """Return a batch of the shapes of an objective; its tokens mean nothing."""
-    import numpy as np
     import tensorflow as tf
 
-    from bert4keras3.text.tokenizer import Tokenizer
-    from bert4keras3.training.language_model_objectives import CausalLM, PrefixLM
-    from bert4keras3.training.masking_objectives import WholeWordMasking
-
-    classes = {
-        "masked_lm": WholeWordMasking,
-        "causal_lm": CausalLM,
-        "prefix_lm": PrefixLM,
-    }
     tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "的"])
     row = np.full((1, length), tokenizer.unk_token_id, "int32")
     row[0, 0], row[0, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -182,7 +183,8 @@ def example_batch(objective: str, rows: int, length: int) -> tuple[Any, Any, Any
         "sentence_ids": one,
         "document_ids": one,
     }
-    batch = classes[objective](tokenizer)(records, tf.constant([0, 0], "int64"))
+    objective_class, _ = OBJECTIVES[objective]
+    batch = objective_class(tokenizer)(records, tf.constant([0, 0], "int64"))
     repeated = tf.nest.map_structure(
         lambda array: np.repeat(np.asarray(array), rows, axis=0), batch
     )
@@ -191,20 +193,8 @@ def example_batch(objective: str, rows: int, length: int) -> tuple[Any, Any, Any
 
 def compile_task(task: Any, name: str) -> None:
     """Compile a task with what a long run has: clipping, decay and the metrics."""
-    import keras
-
-    from bert4keras3.training.adafactor import AdaFactor
-    from bert4keras3.training.lamb import LAMB
-    from bert4keras3.training.tiger import Tiger
-
-    classes = {
-        "adamw": keras.optimizers.AdamW,
-        "lamb": LAMB,
-        "tiger": Tiger,
-        "adafactor": AdaFactor,
-    }
     task.compile(
-        classes[name](1e-4, global_clipnorm=1.0),
+        OPTIMIZERS[name](1e-4, global_clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="mean_with_sample_weight"
         ),

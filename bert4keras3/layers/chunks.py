@@ -100,8 +100,8 @@ def attend_across_chunks(query, key, value, real, chunk_size, causal):
     query, key, value, real = (
         into_chunks(tensor, chunk_size) for tensor in (query, key, value, real)
     )
-    size = float(ops.shape(key)[-2])
-    sums = _products_of_parts(key, value, ops.full((1, 1), math.sqrt(size))) * size
+    size = ops.shape(key)[-2]
+    sums = _products_of_parts(key, value, math.sqrt(size)) * size
     count = sum_of_earlier(ops.sum(real, axis=-2, keepdims=True), axis=-3)
     mean = sum_of_earlier(sums, axis=-3) / ops.maximum(count, 1.0)
     return out_of_chunks(ops.matmul(query, ops.cast(mean, query.dtype)), length)

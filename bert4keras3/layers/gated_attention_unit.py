@@ -142,7 +142,8 @@ class GatedAttentionUnit(GatedAttention):
     (2, 5, 16)
     """
 
-    # `"attention"`, `"layer"` or `None`; see `Backbone.enable_recompute`.
+    # See `Backbone.enable_recompute`.
+    recomputable = ("attention", "layer")
     recompute = None
 
     def build(self, input_shape):

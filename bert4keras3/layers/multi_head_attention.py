@@ -69,7 +69,8 @@ class MultiHeadAttention(keras.layers.Layer):
     (1, 3, 8)
     """
 
-    # `"attention"` or `None`; see `Backbone.enable_recompute`.
+    # See `Backbone.enable_recompute`.
+    recomputable = ("attention",)
     recompute = None
 
     def __init__(

@@ -45,7 +45,8 @@ class TransformerLayer(keras.layers.Layer):
         `(B, T, D)`.
     """
 
-    # `"layer"` or `None`; see `Backbone.enable_recompute`.
+    # See `Backbone.enable_recompute`.
+    recomputable = ("layer",)
     recompute = None
 
     def __init__(

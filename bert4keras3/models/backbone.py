@@ -6,26 +6,11 @@ from keras import ops
 
 from bert4keras3.layers.attention import DotProductAttention
 from bert4keras3.layers.embedding import Embedding, ReversibleEmbedding
-from bert4keras3.layers.gated_attention_unit import GatedAttentionUnit
 from bert4keras3.layers.initializer import fresh
-from bert4keras3.layers.multi_head_attention import MultiHeadAttention
-from bert4keras3.layers.transformer_layer import TransformerLayer
 
 LORA_LAYERS = ("query_dense", "value_dense")
-# Heads and inner features; what comes after sums over them.
-SPLIT_OUTPUTS = (
-    "query_dense",
-    "key_dense",
-    "value_dense",
-    "gate_dense",
-    "intermediate_dense",
-)
-SPLIT_INPUTS = ("output_dense",)
-# What computes again what, in the backward pass.
-RECOMPUTING = {
-    "attention": (GatedAttentionUnit, MultiHeadAttention),
-    "layer": (GatedAttentionUnit, TransformerLayer),
-}
+# What `enable_recompute` takes, beside None.
+PARTS = ("attention", "layer")
 
 
 class Backbone(keras.Model):
@@ -49,9 +34,16 @@ class Backbone(keras.Model):
     dropped_weights: tuple = ()
     # Layers that LoRA adapts by default: the last part of their names.
     lora_layers: tuple = LORA_LAYERS
-    # Layers whose outputs, or whose inputs, `get_layout_map` splits over devices.
-    split_outputs: tuple = SPLIT_OUTPUTS
-    split_inputs: tuple = SPLIT_INPUTS
+    # Layers whose outputs (heads and inner features), or whose inputs, which are summed
+    # over, `get_layout_map` splits over devices.
+    split_outputs: tuple = (
+        "query_dense",
+        "key_dense",
+        "value_dense",
+        "gate_dense",
+        "intermediate_dense",
+    )
+    split_inputs: tuple = ("output_dense",)
     # Whether pairs of texts are fed with zero segment ids, as the authors did.
     zero_segments = False
 
@@ -277,25 +269,22 @@ class Backbone(keras.Model):
         Raises:
             ValueError: an unknown part, or a backbone without such layers.
         """
-        if part is not None and part not in RECOMPUTING:
+        if part is not None and part not in PARTS:
             raise ValueError(
-                f"`part` is one of {', '.join(RECOMPUTING)}, or None. Received "
-                f"{part!r}."
+                f"`part` is one of {', '.join(PARTS)}, or None. Received {part!r}."
             )
-        layers = list(self._flatten_layers(include_self=False))
-        for layer in layers:
-            if isinstance(layer, sum(RECOMPUTING.values(), ())):
-                layer.recompute = None
-        if part is None:
-            return
-        found = [layer for layer in layers if isinstance(layer, RECOMPUTING[part])]
-        if not found:
+        layers = [
+            layer
+            for layer in self._flatten_layers(include_self=False)
+            if hasattr(layer, "recomputable")
+        ]
+        if part and not any(part in layer.recomputable for layer in layers):
             raise ValueError(
                 f"{type(self).__name__} has no layers that can compute again: its "
                 "attention forms no matrix of all pairs."
             )
-        for layer in found:
-            layer.recompute = part
+        for layer in layers:
+            layer.recompute = part if part in layer.recomputable else None
 
     def enable_lora(self, rank, layers=None):
         """Freeze the model and train low-rank additions to some of its layers.

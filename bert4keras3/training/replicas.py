@@ -37,7 +37,7 @@ class Replicas:
 
     Raises:
         RuntimeError: the backend is not TensorFlow.
-        ValueError: the loss is not such a mean, or the model was built elsewhere.
+        ValueError: the loss is not such a mean.
     """
 
     def __init__(self, model: keras.Model, strategy: Any, jit_compile: bool = True):

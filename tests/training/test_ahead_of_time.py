@@ -41,7 +41,7 @@ CASES += [("gau_alpha", name) for name in OBJECTIVES if name != "masked_lm"]
 
 def compiled_model(kind="gau_alpha", objective="masked_lm", optimizer="adamw", **o):
     model = MaskedLM(
-        MAKERS[kind](attention=OBJECTIVES[objective], **{**POLICY, **o}), None
+        MAKERS[kind](attention=OBJECTIVES[objective][1], **{**POLICY, **o}), None
     )
     compile_task(model, optimizer)
     return model
