@@ -1,5 +1,7 @@
 """Base of the tasks: a backbone, a head, and a preprocessor for raw text."""
 
+import copy
+
 import keras
 import numpy as np
 
@@ -185,6 +187,28 @@ class Task(ExtraLosses, keras.Model):
             batches.labels = self.prepare_labels(y, batches.texts)
         return batches
 
+    def batches_of_one_length(self, texts, labels):
+        """Batches of labelled texts, all padded to the longest length.
+
+        Args:
+            texts, labels: as for `fit`.
+
+        Raises:
+            ValueError: the preprocessor has no `sequence_length`.
+        """
+        lengths = self.required_preprocessor().sequence_length
+        if lengths is None:
+            raise ValueError(
+                f"The preprocessor of this {type(self).__name__} pads to the longest "
+                "text of a batch. Load the task with a `sequence_length`, for example "
+                "128, so that every batch has the same shape."
+            )
+        batches = self._text_batches(texts, labels, None)
+        if hasattr(batches, "preprocessor"):
+            batches.preprocessor = copy.copy(batches.preprocessor)
+            batches.preprocessor.sequence_length = int(np.max(lengths))
+        return batches
+
     def outputs_of(self, texts, pairs=None, batch_size=32):
         """Outputs batch by batch, for answers in words.
 
@@ -229,9 +253,10 @@ class Task(ExtraLosses, keras.Model):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         for name in ("backbone", "preprocessor"):
-            config[name] = keras.saving.deserialize_keras_object(
-                config[name], custom_objects=custom_objects
-            )
+            if isinstance(config[name], dict):  # and not one that is shared
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
         return cls(**config)
 
 

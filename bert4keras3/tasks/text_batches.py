@@ -101,6 +101,8 @@ def encode_dataset(dataset, preprocessor, inputs_only=False):
 class Batches(keras.utils.PyDataset):
     """Base of the batches: rows in an order of their own, drawn anew at each epoch.
 
+    A subclass has `take(rows)`, which gives a batch of the rows with these numbers.
+
     Args:
         num_rows: how many there are.
         batch_size: rows per batch; the last batch may be smaller.
@@ -119,10 +121,9 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return -(-len(self.order) // self.batch_size)
 
-    def rows_of(self, index):
-        """Numbers of the rows of a batch."""
+    def __getitem__(self, index):
         start = index * self.batch_size
-        return self.order[start : start + self.batch_size]
+        return self.take(self.order[start : start + self.batch_size])
 
     def on_epoch_end(self):
         if self.shuffle:
@@ -163,9 +164,7 @@ class TextBatches(Batches):
                 )
         super().__init__(len(self.texts), batch_size, shuffle, **kwargs)
 
-    def __getitem__(self, index):
-        rows = self.rows_of(index)
-
+    def take(self, rows):
         def pick(column):
             return None if column is None else [column[row] for row in rows]
 
@@ -241,6 +240,5 @@ class ArrayBatches(Batches):
         super().__init__(num_rows, batch_size, shuffle, **kwargs)
         self.arrays = arrays
 
-    def __getitem__(self, index):
-        rows = self.rows_of(index)
+    def take(self, rows):
         return keras.tree.map_structure(lambda array: array[rows], self.arrays)

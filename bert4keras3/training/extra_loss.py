@@ -15,6 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4keras3.training.gradients import value_and_gradients
+
 __all__ = ["TOKEN_EMBEDDINGS", "ExtraLoss", "ExtraLosses", "TrainingStep"]
 
 TOKEN_EMBEDDINGS = "*token_embedding/embeddings"
@@ -258,10 +260,8 @@ class TrainingStep:
             float32 tensor of the shape of `tensor`, zeros where it has no influence.
         """
 
-        def scalar(tensor: Any) -> tuple[Any, Any]:
-            # The state goes out beside the value: what JAX makes inside a gradient
-            # must not live on.
-            value = ops.cast(function(tensor), "float32")
+        def scalar(tensors: list[Any]) -> tuple[Any, Any]:
+            value = ops.cast(function(tensors[0]), "float32")
             return value, self._random_state
 
         before = self._constant_weights
@@ -270,8 +270,9 @@ class TrainingStep:
         if not second_order:
             tensor = ops.stop_gradient(tensor)
         try:
-            differentiate = _GRADIENTS[keras.backend.backend()]
-            gradient, self._random_state = differentiate(scalar, tensor, second_order)
+            _, self._random_state, (gradient,) = value_and_gradients(
+                scalar, [tensor], second_order
+            )
         finally:
             self._constant_weights = before
         gradient = ops.cast(gradient, "float32")
@@ -294,46 +295,3 @@ def _own_losses(model: Any) -> Iterator[None]:
         yield
     finally:
         model._losses_override = held
-
-
-def _jax_gradient(function: Any, tensor: Any, second_order: bool) -> Any:
-    import jax
-
-    return jax.grad(function, has_aux=True)(ops.convert_to_tensor(tensor))
-
-
-def _tensorflow_gradient(function: Any, tensor: Any, second_order: bool) -> Any:
-    import tensorflow as tf
-
-    tensor = tf.convert_to_tensor(tensor)
-    with tf.GradientTape() as tape:
-        tape.watch(tensor)
-        value, aux = function(tensor)
-    gradient = tape.gradient(
-        value, tensor, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    # A lookup gives rows, some of them twice.
-    return tf.convert_to_tensor(gradient), aux
-
-
-def _torch_gradient(function: Any, tensor: Any, second_order: bool) -> Any:
-    import torch
-
-    tensor = ops.convert_to_tensor(tensor)
-    if not (second_order and tensor.requires_grad):
-        tensor = tensor.detach().requires_grad_()
-    with torch.enable_grad():
-        value, aux = function(tensor)
-    if not value.requires_grad:
-        return torch.zeros_like(tensor), aux
-    (gradient,) = torch.autograd.grad(
-        value, [tensor], create_graph=second_order, allow_unused=True
-    )
-    return torch.zeros_like(tensor) if gradient is None else gradient, aux
-
-
-_GRADIENTS = {
-    "jax": _jax_gradient,
-    "tensorflow": _tensorflow_gradient,
-    "torch": _torch_gradient,
-}

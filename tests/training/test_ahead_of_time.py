@@ -4,6 +4,8 @@
 none, the lowering of a step, is tested with the others, on JAX.
 """
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from bert4keras3.models import (
     RoFormerV2Backbone,
 )
 from bert4keras3.tasks.masked_lm import MaskedLM
+from bert4keras3.tasks.multi_task import MultiTask
+from bert4keras3.tasks.text_classifier import TextClassifier
 from bert4keras3.training.ahead_of_time import (
     compile_step,
     data_parallel,
@@ -59,6 +63,29 @@ def test_every_step_lowers_for_a_tpu(kind, objective):
     products = matmul_dtypes(text)
     assert sum(products.values()) >= 20
     assert set(products) == {("bf16", "bf16")}
+
+
+def test_a_step_of_several_tasks_is_the_sum_of_their_steps():
+    def classifiers():
+        body = MAKERS["gau_alpha"](**POLICY)
+        return [TextClassifier(body, num_classes=n) for n in (2, 3)]
+
+    tokens = {
+        "token_ids": np.ones((4, 64), "int32"),
+        "segment_ids": np.zeros((4, 64), "int32"),
+        "padding_mask": np.ones((4, 64), "int32"),
+    }
+    labels = np.zeros(4, "int32")
+    alone = Counter()
+    for task in classifiers():
+        task.compile("adam", metrics=None, jit_compile=True)
+        alone += matmul_dtypes(lower_step(task, (tokens, labels, None)))
+    model = MultiTask(dict(zip("ab", classifiers(), strict=True)))
+    model.compile("adam", jit_compile=True)
+    batch = ({"a": tokens, "b": tokens}, {"a": labels, "b": labels}, {})
+    text = lower_step(model, batch)
+    assert "custom_call" not in text
+    assert matmul_dtypes(text) == alone
 
 
 class Talking(keras.layers.Layer):
