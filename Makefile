@@ -4,6 +4,7 @@
 #
 #   make demo                     fill blanks and embed sentences with the bundled model
 #   make test                     the tests, on TensorFlow and then on JAX
+#   make test-variants            on JAX, the parameters that make test leaves out
 #   make test-torch               the backend tests on PyTorch
 #   make test-beam                the records of a cluster, on Beam's direct runner
 #   make test-tpu                 training steps compiled for TPUs and GPUs, none needed
@@ -37,8 +38,8 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 20
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-tensorflow test-jax test-torch test-beam test-tpu examples \
-        slow check format docs readme clean
+.PHONY: help demo test test-tensorflow test-jax test-variants test-torch test-beam \
+        test-tpu examples slow check format docs readme clean
 
 help:
 	@sed -n 's/^#   make/  make/p' Makefile
@@ -53,7 +54,10 @@ test-tensorflow: $(VENV)/.stamp-dev
 	KERAS_BACKEND=tensorflow $(PYTEST)
 
 test-jax: $(VENV)/.stamp-jax
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "$(ON_BACKEND)"
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "$(ON_BACKEND)" --variants few
+
+test-variants: $(VENV)/.stamp-jax
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "$(ON_BACKEND)" --variants rest
 
 test-torch: $(VENV)/.stamp-torch
 	KERAS_BACKEND=torch $(PYTEST) -m "$(ON_BACKEND)"

@@ -55,8 +55,18 @@ ON_EVERY_BACKEND = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--variants",
+        choices=["all", "few", "rest"],
+        default="all",
+        help="'few' runs three of each test's parameters, and all that compare with "
+        "golden fixtures; 'rest' runs the others",
+    )
+
+
 def pytest_report_header(config):
-    return f"keras backend: {BACKEND}"
+    return f"keras backend: {BACKEND}, variants: {config.getoption('variants')}"
 
 
 def pytest_itemcollected(item):
@@ -68,16 +78,36 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests that are marked as belonging to other backends."""
+    """Leave out the tests of other backends, and the variants not asked for."""
 
     def elsewhere(item):
         named = {mark.name for mark in item.iter_markers()} & set(BACKENDS)
         return bool(named) and BACKEND not in named
 
-    left_out = [item for item in items if elsewhere(item)]
+    left_out = {item for item in items if elsewhere(item)}
+    if config.getoption("variants") != "all":
+        few = few_variants([item for item in items if item not in left_out])
+        wanted = config.getoption("variants") == "few"
+        left_out |= {item for item in items if (item in few) != wanted}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not elsewhere(item)]
+        config.hook.pytest_deselected(items=[i for i in items if i in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def few_variants(items):
+    """The first, the middle and the last item of each test function.
+
+    JAX compiles every operation for every shape, so a variant costs seconds there
+    that differs in nothing of the backend. Golden fixtures are no variants.
+    """
+    variants = {}
+    for item in items:
+        variants.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    few = set()
+    for name, each in variants.items():
+        some = {0, len(each) // 2, len(each) - 1}
+        few.update(each if "golden" in name else [each[place] for place in some])
+    return few
 
 
 STATES = {}  # module name -> state of its generator `RNG` before the first test

@@ -6,13 +6,14 @@ import zoo
 
 
 def build_chooser(options, num_choices):
-    """A `MultipleChoice` that scores each choice by the vector at `[CLS]`."""
+    """A `MultipleChoice` that scores each choice by `[CLS]`, or by `--pooling`."""
     return zoo.load(
         options.model,
         weights=options.weights,
         task="multiple_choice",
         sequence_length=options.buckets,
         num_choices=num_choices,
+        pooling=options.pooling,
         **options.sizes,
     )
 

@@ -8,13 +8,14 @@ import zoo
 
 
 def build_classifier(options, label_names):
-    """A `TextClassifier` that reads `[CLS]`, as the authors fine-tuned."""
+    """A `TextClassifier` that reads `[CLS]`, as the authors', or `--pooling`."""
     return zoo.load(
         options.model,
         weights=options.weights,
         task="text_classifier",
         label_names=label_names,
         sequence_length=options.buckets,
+        pooling=options.pooling,
         **options.sizes,
     )
 

@@ -63,6 +63,7 @@ def parse_arguments(script, arguments=None):
     add("--sequence-length", type=int, default=recipe.sequence_length)
     add("--learning-rate", type=float, default=recipe.learning_rate)
     add("--accumulation", type=int, default=recipe.accumulation)
+    add("--pooling", default="first", help="of texts and choices; 'mean', 'max', ...")
     add("--limit", type=int, help="train on so many examples only, drawn once")
     add("--no-xla", action="store_true", help="no XLA; short runs on a CPU gain")
     add("--smoke", action="store_true", help="built-in data, a minute; proves nothing")
@@ -196,7 +197,7 @@ def fine_tune(script, arguments=None):
     settings = {
         name: getattr(options, name)
         for name in ("model", "weights", "seed", "epochs", "batch_size", "limit")
-        + ("sequence_length", "learning_rate", "accumulation")
+        + ("sequence_length", "learning_rate", "accumulation", "pooling")
     }
     check_same_run(output, settings)
     model = script.build_model(options)
