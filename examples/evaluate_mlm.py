@@ -19,7 +19,7 @@ import pretrain_mlm
 
 import zoo
 from bert4keras3.training.count_model import CountModel
-from bert4keras3.training.masked_lm_dataset import evaluation_batches
+from bert4keras3.training.masked_lm_evaluation import evaluation_batches
 from bert4keras3.training.whole_word_masking import WholeWordMasker
 
 BASELINES = ("unigram", "left bigram", "right bigram", "left and right")
@@ -32,12 +32,16 @@ def parse_arguments(arguments):
     add = parser.add_argument
     add("--data", nargs="*", default=[], metavar="PATH[@WEIGHT]")
     add("--segmented", nargs="*", default=[], metavar="PATH[@WEIGHT]")
-    add("--preset", default="gau-alpha-tiny", help="architecture and vocabulary")
+    add("--preset", default="gau-alpha-tiny", help="architecture")
+    add("--tokenizer", help="a preset or folder with another vocabulary (PRESET)")
+    add("--override", nargs="*", default=[], help="num_layers=4 hidden_dim=128 ...")
     add("--weights", default="released", help="'released' or a path")
     add("--smoke", action="store_true", help="built-in text, seconds")
     options = parser.parse_args(arguments)
     if not (options.data or options.segmented or options.smoke):
         parser.error("give --data, --segmented or --smoke")
+    sizes = (item.split("=") for item in options.override)
+    options.override = {name: int(value) for name, value in sizes}
     return options
 
 
@@ -94,15 +98,20 @@ def print_table(title, model, counted, held_out):
 
 def main(arguments=None):
     options = parse_arguments(arguments)
-    tokenizer = zoo.load_tokenizer(options.preset)
-    sources = pretrain_mlm.load_data(options, tokenizer)
+    tokenizer = zoo.load_tokenizer(options.tokenizer or options.preset)
+    sources = pretrain_mlm.read_sources(options, tokenizer)
+    corpora = {name: source.corpora(tokenizer) for name, source in sources.items()}
     model = zoo.load(
-        options.preset, weights=options.weights, task="masked_lm", preprocessor=None
+        options.preset,
+        weights=options.weights,
+        task="masked_lm",
+        preprocessor=None,
+        **options.override,
     )
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     mask = tokenizer.mask_token_id
     ordinary = np.arange(mask + 3, tokenizer.vocabulary_size)
-    training = [(corpus, weight) for corpus, _, weight in sources.values()]
+    training = [(corpora[name][0], source.weight) for name, source in sources.items()]
     counted = CountModel(tokenizer.vocabulary_size, training, (*special, mask))
     for title, token_share in TASKS.items():
         # All of them masked: a kept or a random token is another question.
@@ -116,7 +125,7 @@ def main(arguments=None):
         )
         held_out = {
             name: evaluation_batches(corpus, masker, LENGTH, BATCH_SIZE, *special)
-            for name, (_, corpus, _) in sources.items()
+            for name, (_, corpus) in corpora.items()
             if len(corpus)
         }
         print_table(title, model, counted, held_out)

@@ -5,7 +5,7 @@ import pytest
 
 from bert4keras3.training.corpus import Corpus
 from bert4keras3.training.count_model import CountModel
-from bert4keras3.training.masked_lm_dataset import evaluation_batches
+from bert4keras3.training.masked_lm_evaluation import evaluation_batches
 from bert4keras3.training.whole_word_masking import WholeWordMasker
 
 CLS, SEP, MASK = 7, 8, 9
