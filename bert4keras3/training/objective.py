@@ -61,6 +61,7 @@ def pretraining_dataset(
     objective: Objective | Sequence[tuple[Objective, float]],
     first_batch: int = 0,
     seed: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Any:
     """Return the batches that a step takes, without end, beginning with any of them.
 
@@ -73,15 +74,27 @@ def pretraining_dataset(
         objective: `Objective`, or pairs of an `Objective` and a share.
         first_batch: int, the number of the batch to begin with.
         seed: int, another one draws other masks.
+        part: number of this process and how many there are, where each of several
+            processes gives its rows of every batch: `(keras.distribution.process_id(),
+            2)`. All of them read all records.
 
     Returns:
         A `tf.data.Dataset` of `(inputs, labels, weights)`.
 
     Raises:
-        ValueError: shares are not positive, or there is nothing to draw from.
+        ValueError: shares are not positive, there is nothing to draw from, or `part` is
+            none of so many.
+        tf.errors.InvalidArgumentError: while reading, rows that do not divide over the
+            processes.
     """
     import tensorflow as tf
 
+    process, processes = part
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"`part` is the number of this process, from 0, and how many there are. "
+            f"Received {part}."
+        )
     sources, source_shares = _with_shares(records, Records, "records")
     objectives, objective_shares = _with_shares(objective, Objective, "objective")
     draws = Draws(source_shares, (seed, 0))
@@ -100,8 +113,10 @@ def pretraining_dataset(
         seeds = tf.stack([tf.constant(seed, "int64"), number])
         branches = [lambda each=each: each(batch, seeds) for each in objectives]
         if len(branches) == 1:
-            return branches[0]()
-        return tf.switch_case(tf.cast(choice, "int32"), branches)
+            whole = branches[0]()
+        else:
+            whole = tf.switch_case(tf.cast(choice, "int32"), branches)
+        return whole if part == (0, 1) else _part_of(whole, *part)
 
     options = tf.data.Options()
     options.deterministic = True
@@ -113,6 +128,26 @@ def pretraining_dataset(
         .with_options(options)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _part_of(batch: Any, process: int, processes: int) -> Any:
+    """Return the rows of one process of several."""
+    import tensorflow as tf
+
+    first = tf.nest.flatten(batch)[0]
+    if (rows := first.shape[0]) is None:  # several lengths, several numbers of rows
+        rows = tf.shape(first)[0]
+    divides = tf.debugging.assert_equal(
+        rows % processes,
+        0,
+        f"The rows of a batch do not divide over {processes} processes: choose lengths "
+        "and `tokens_per_batch` so that every batch has a multiple of them.",
+    )
+    size = rows // processes
+    with tf.control_dependencies([divides] if divides is not None else []):
+        return tf.nest.map_structure(
+            lambda tensor: tensor[process * size : (process + 1) * size], batch
+        )
 
 
 class Draws:

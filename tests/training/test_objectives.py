@@ -237,6 +237,22 @@ def test_one_length_gives_static_shapes(folder):
     assert labels.shape == weights.shape == inputs["mask_positions"].shape == (4, 12)
 
 
+def test_the_parts_of_two_processes_are_the_batch(folder):
+    import tensorflow as tf
+
+    objective = WholeWordMasking(TOKENIZER)
+    for lengths, rows in (([64], 2), ([32, 64], None)):
+        records = Records(folder, TOKENIZER, lengths, tokens_per_batch=256)
+        whole, *parts = (
+            pretraining_dataset(records, objective, 5, part=part)
+            for part in ((0, 1), (0, 2), (1, 2))
+        )
+        assert parts[0].element_spec[1].shape[0] == rows
+        for batch, *halves in tf.data.Dataset.zip(whole, *parts).take(6):
+            joined = tf.nest.map_structure(lambda *two: tf.concat(two, 0), *halves)
+            tf.nest.map_structure(np.testing.assert_array_equal, joined, batch)
+
+
 def test_draws_follow_their_shares_from_any_number():
     draws = Draws([1, 3], (7, 0))
     drawn = np.array(list(draws.dataset(0).take(9000).as_numpy_iterator()))
@@ -260,6 +276,18 @@ def test_what_cannot_be_drawn_is_refused(folder):
             pretraining_dataset(shares, objective)
     with pytest.raises(ValueError, match="`objective` is one of Objective"):
         pretraining_dataset(records, [(objective, -1)])
+
+
+def test_parts_that_are_none_of_so_many_or_do_not_divide(folder):
+    import tensorflow as tf
+
+    records = Records(folder, TOKENIZER, tokens_per_batch=256)
+    objective = WholeWordMasking(TOKENIZER)
+    with pytest.raises(ValueError, match="from 0, and how many"):
+        pretraining_dataset(records, objective, part=(2, 2))
+    error = (ValueError, tf.errors.InvalidArgumentError)
+    with pytest.raises(error, match="do not divide over 3 processes"):
+        next(iter(pretraining_dataset(records, objective, part=(0, 3))))
 
 
 def test_masking_without_a_mask_token_or_with_odd_shares_is_refused():
