@@ -75,6 +75,7 @@ examples: $(VENV)/.stamp-jax
 
 slow: $(VENV)/.stamp-jax
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(PYTEST) -m "slow and backend"
 
 check: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .
