@@ -128,7 +128,7 @@ def imports(path, *, at_import_time=False):
 LIBRARY = python_files("bert4keras3")
 ZOO = python_files("zoo")
 HUB = python_files("bert4keras3/hub")
-GRAPHS = [ROOT / "bert4keras3" / "text" / "graph_tokenizer.py"]
+GRAPHS = sorted((ROOT / "bert4keras3" / "text").glob("graph_*.py"))
 
 
 def test_there_is_something_to_check():

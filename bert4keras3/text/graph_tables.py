@@ -3,7 +3,6 @@
 Everything is a NumPy array here; `GraphTokenizer` makes variables of them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,13 @@ from bert4keras3.text.unicode_tables import (
     CASED,
     CJK,
     CONTROL,
+    HANGUL_BASE,
+    HANGUL_COUNT,
     MARK,
     NUM_CODE_POINTS,
     PUNCTUATION,
     SPACE,
+    UnicodeTables,
     unicode_tables,
 )
 
@@ -34,56 +36,35 @@ class CharacterTable:
     """What becomes of each code point, in two levels: page, then place in it.
 
     Attributes:
-        pages: int32 `(0x1100,)`, the number of the page of each 256 code points.
-        entries: int32 `(pages * 256,)`. Below `SLOW`: `value << 2 | kind`, where the
-            value of a `STANDALONE` character is its token id, and that of a `WORD`
-            character its symbol in the trie. From `SLOW` on: `SLOW` and a row of
-            `starts`, for characters that become several, none, or depend on others.
-        starts: int32 `(rows + 1,)`, where the parts of each row begin in `parts`.
-        parts: int32, the entries of the parts, all below `SLOW`.
-        orders: int32, of each part: its canonical combining class, for the order of
-            marks.
-        barriers: bool `(rows,)`, whether a character without parts ends a sequence of
+        pages: int32 `(0x1100,)`, where the page of each 256 code points begins.
+        entries: int32 `(pages * 256 + parts,)`: those of the code points, and behind
+            them the parts of those that become several. Below `SLOW`: `value << 2 |
+            kind`, where the value of a `STANDALONE` character is its token id, and that
+            of a `WORD` character its symbol in the trie of pieces. From `SLOW` on:
+            `SLOW` and a row of `starts`, for characters that become several, none, or
+            depend on others.
+        marks: int32, like the entries: `symbol << 2 | is_letter << 1 | in_block`, for
+            the cut into words.
+        starts: int32 `(rows + 1,)`, where the parts of each row begin in the entries.
+        orders: int32, like the entries: canonical combining classes, for the order of
+            marks; 0 for what is below `SLOW` in the pages.
+        barriers: int32 `(rows,)`, 1 where a character without parts ends a sequence of
             marks all the same.
-        sigma: int, the row of the capital sigma, -1 if it is not lowered.
-        sigmas: int32 `(2,)`, the entries of the sigma and of the final one.
-        properties: int8 `(pages * 256,)`: 1 for cased characters, 2 for those that the
+        sigma: int, the entry of the capital sigma, -1 if it is not lowered.
+        sigmas: int32 `(2,)`, the places of the sigma and of the final one.
+        properties: int8, like the pages: 1 for cased characters, 2 for those that the
             final sigma looks through.
     """
 
     pages: np.ndarray
     entries: np.ndarray
+    marks: np.ndarray
     starts: np.ndarray
-    parts: np.ndarray
     orders: np.ndarray
     barriers: np.ndarray
     sigma: int
     sigmas: np.ndarray
     properties: np.ndarray
-
-
-@dataclass(frozen=True)
-class Trie:
-    """A double-array trie: from `state` by `symbol` to `bases[state] + symbol`.
-
-    That is a state if `parents` of it is `state`. State 0 is where a word begins, state
-    1 where it goes on (`##`).
-
-    Attributes:
-        bases: int32 `(states,)`.
-        parents: int32 `(states,)`, -1 where there is no state.
-        ids: int32 `(states,)`, the token that ends in a state, -1 if none does.
-    """
-
-    bases: np.ndarray
-    parents: np.ndarray
-    ids: np.ndarray
-
-
-def symbols_of(tokens: Iterable[str]) -> dict[int, int]:
-    """Number the code points of pieces of words, from 1; all others are symbol 0."""
-    found = sorted({ord(char) for token in tokens for char in token})
-    return {code: number for number, code in enumerate(found, 1)}
 
 
 def kinds_of_code_points() -> np.ndarray:
@@ -97,15 +78,21 @@ def kinds_of_code_points() -> np.ndarray:
 
 
 def character_table(
-    ids: dict[str, int], unknown: int, symbols: dict[int, int], lowercase: bool
+    ids: dict[str, int],
+    unknown: int,
+    symbols: dict[int, int],
+    lowercase: bool,
+    marks: np.ndarray | None = None,
 ) -> CharacterTable:
     """Tabulate normalization, spacing and the tokens of single characters.
 
     Args:
         ids: token ids.
         unknown: the id of what is not among them.
-        symbols: symbols of the trie by code point.
+        symbols: symbols of the trie of pieces by code point.
         lowercase: whether texts are lower-cased and stripped of accents.
+        marks: int32 `(0x110000,)`, if texts are cut into words first. A blank or a
+            control that is a token is one then.
     """
     tables = unicode_tables()
     kinds = kinds_of_code_points()
@@ -113,55 +100,71 @@ def character_table(
     for code, symbol in symbols.items():
         if kinds[code] == WORD:
             values[code] = symbol
-    standalone = np.flatnonzero(kinds == STANDALONE)
-    values[standalone] = unknown
+    values[kinds == STANDALONE] = unknown
     for token, number in ids.items():
-        if len(token) == 1 and kinds[ord(token)] == STANDALONE:
-            values[ord(token)] = number
+        if len(token) == 1 and (kinds[ord(token)] == STANDALONE or marks is not None):
+            if kinds[ord(token)] != WORD:
+                kinds[ord(token)], values[ord(token)] = STANDALONE, number
     plain = values << KIND_BITS | kinds
-    entries = plain.copy()
-    starts: list[int] = [0]
-    parts: list[int] = []
-    orders: list[int] = []
-    barriers: list[bool] = []
+    marks = np.zeros(NUM_CODE_POINTS, np.int32) if marks is None else marks.copy()
+    entries, rows = plain.copy(), _Rows([], [], [], [])
     sigma = -1
-    if lowercase:
-        combining = tables.combining
-        changed = set(tables.lower) | set(tables.decomposition)
-        changed |= set(np.flatnonzero(tables.classes & MARK).tolist())
-        changed |= set(np.flatnonzero(combining).tolist())
-        changed |= set(range(0xAC00, 0xAC00 + 11172))
-        for code in sorted(changed):
-            char = chr(code)
-            normalized = normalize_text(char)
-            if len(normalized) == 1 and not combining[ord(normalized)]:
-                if char != CAPITAL_SIGMA:
-                    entries[code] = plain[ord(normalized)]
-                    continue
-            if char == CAPITAL_SIGMA:
-                sigma = len(barriers)
-            entries[code] = SLOW + len(barriers)
-            numbers = list(map(ord, normalized))
-            parts += plain[numbers].tolist()
-            orders += combining[numbers].tolist()
-            starts.append(len(parts))
-            decomposed = tables.decompose(code)
-            barriers.append(
-                not normalized and any(not combining[ord(c)] for c in decomposed)
-            )
-    classes = tables.classes
-    properties = (classes & CASED != 0) + 2 * (classes & CASE_IGNORABLE != 0)
-    pages, (entries, properties) = _paged(entries, properties.astype(np.int8))
+    for code in _changed(tables) if lowercase else ():
+        normalized = [ord(char) for char in normalize_text(chr(code))]
+        orders = tables.combining[np.array(normalized, int)]
+        if len(normalized) == 1 and not orders[0] and code != ord(CAPITAL_SIGMA):
+            entries[code], marks[code] = plain[normalized[0]], marks[normalized[0]]
+            continue
+        entries[code] = SLOW + len(rows.barriers)
+        if code == ord(CAPITAL_SIGMA):
+            sigma = int(entries[code])
+        rows.counts.append(len(normalized))
+        rows.codes.extend(normalized)
+        rows.orders.extend(orders.tolist())
+        decomposed = list(map(ord, tables.decompose(code)))
+        rows.barriers.append(not normalized and not tables.combining[decomposed].all())
+    properties = (tables.classes & CASED != 0) + 2 * (
+        tables.classes & CASE_IGNORABLE != 0
+    )
+    pages, (first, first_marks, properties) = _paged(
+        entries, marks, properties.astype(np.int8)
+    )
+    pages <<= PAGE_BITS
+    codes = np.array(rows.codes, int)
     return CharacterTable(
         pages=pages,
-        entries=entries,
-        starts=np.array(starts, np.int32),
-        parts=np.array(parts, np.int32),
-        orders=np.array(orders, np.int32),
-        barriers=np.array(barriers, bool),
+        entries=np.concatenate([first, plain[codes]]),
+        marks=np.concatenate([first_marks, marks[codes]]),
+        starts=np.cumsum([len(first), *rows.counts], dtype=np.int32),
+        orders=np.concatenate([np.zeros_like(first), rows.orders]).astype(np.int32),
+        barriers=np.array([*rows.barriers, False], np.int32),
         sigma=sigma,
-        sigmas=plain[[0x3C3, 0x3C2]],
+        sigmas=np.array([pages[3] + 0xC3, pages[3] + 0xC2], np.int32),
         properties=properties,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What characters become that become several, or none."""
+
+    counts: list[int]
+    codes: list[int]
+    orders: list[int]
+    barriers: list[bool]
+
+
+def _changed(tables: UnicodeTables) -> list[int]:
+    """Return the code points that lower-casing and stripping may change or move."""
+    marked = (tables.classes & MARK != 0) | (tables.combining != 0)
+    hangul = range(HANGUL_BASE, HANGUL_BASE + HANGUL_COUNT)
+    return sorted(
+        {
+            *tables.lower,
+            *tables.decomposition,
+            *hangul,
+            *np.flatnonzero(marked).tolist(),
+        }
     )
 
 
@@ -171,72 +174,3 @@ def _paged(*columns: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     joined = np.concatenate([each.astype(np.int64) for each in cut], axis=1)
     _, first, pages = np.unique(joined, axis=0, return_index=True, return_inverse=True)
     return pages.reshape(-1).astype(np.int32), [each[first].ravel() for each in cut]
-
-
-def build_trie(
-    starts: dict[str, int], continuations: dict[str, int], symbols: dict[int, int]
-) -> Trie:
-    """Build the trie of what begins words and of what continues them.
-
-    Args:
-        starts: token ids by text.
-        continuations: token ids by text, without the `##`.
-        symbols: symbols by code point.
-    """
-    children: list[dict[int, int]] = [{}, {}]  # of nodes, numbered as they are made
-    ids = [-1, -1]
-    for root, pieces in enumerate((starts, continuations)):
-        for piece, number in pieces.items():
-            node = root
-            for char in piece:
-                symbol = symbols[ord(char)]
-                if symbol not in children[node]:
-                    children[node][symbol] = len(children)
-                    children.append({})
-                    ids.append(-1)
-                node = children[node][symbol]
-            ids[node] = number
-    return _double_array(children, ids, len(symbols) + 1)
-
-
-def _double_array(children: list[dict[int, int]], ids: list[int], width: int) -> Trie:
-    """Lay the nodes out so that no two want one place."""
-    size = len(children) + 2 * width
-    bases, parents = np.zeros(size, np.int32), np.full(size, -1, np.int32)
-    found = np.full(size, -1, np.int32)
-    taken = np.zeros(size, bool)
-    taken[:2] = True
-    waiting = [(0, 0), (1, 1)]  # node and its state
-    first_free = 2
-    for node, state in waiting:  # it grows on the way
-        found[state] = ids[node]
-        symbols = np.array(sorted(children[node]), np.int64)
-        if not len(symbols):
-            continue
-        while taken[first_free]:
-            first_free += 1
-        base = max(1, first_free - int(symbols[0]))
-        while True:
-            while base + symbols[-1] + 1 >= len(taken):
-                grow = len(taken)
-                taken = np.concatenate([taken, np.zeros(grow, bool)])
-                bases = np.concatenate([bases, np.zeros(grow, np.int32)])
-                parents = np.concatenate([parents, np.full(grow, -1, np.int32)])
-                found = np.concatenate([found, np.full(grow, -1, np.int32)])
-            if not taken[base + symbols].any():
-                break
-            base += 1
-        bases[state] = base
-        for symbol in symbols.tolist():
-            place = base + symbol
-            taken[place] = True
-            parents[place] = state
-            waiting.append((children[node][symbol], place))
-    # A step by any symbol from any state stays inside.
-    end = int(np.flatnonzero(taken)[-1]) + 1 + width
-    pad = max(0, end - len(taken))
-    return Trie(
-        np.pad(bases, (0, pad))[:end],
-        np.pad(parents, (0, pad), constant_values=-1)[:end],
-        np.pad(found, (0, pad), constant_values=-1)[:end],
-    )

@@ -6,38 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bert4keras3.text import pre_tokenization
+from bert4keras3.text.graph_characters import GraphCharacters
+from bert4keras3.text.graph_pieces import GraphPieces
 from bert4keras3.text.graph_tables import (
     BLANK,
     KIND_BITS,
-    PAGE_BITS,
-    SLOW,
     STANDALONE,
-    WORD,
-    build_trie,
     character_table,
-    kinds_of_code_points,
-    symbols_of,
 )
+from bert4keras3.text.graph_words import GraphWords
 from bert4keras3.text.inputs import as_buckets
+from bert4keras3.text.jieba_words import Jieba
 from bert4keras3.text.tokenizer import Tokenizer
-
-START, CONTINUATION = 0, 1  # states of the trie
-
-
-class Characters(NamedTuple):
-    """Characters that are left of a batch, one after the other.
-
-    Attributes:
-        kinds: `WORD` or `STANDALONE`.
-        values: token ids of standalone characters, symbols of others.
-        begins: bool, whether a word begins here.
-        sources: the index of the character it came from, in the whole batch.
-    """
-
-    kinds: Any
-    values: Any
-    begins: Any
-    sources: Any
 
 
 class Tokens(NamedTuple):
@@ -63,8 +44,11 @@ class GraphTokenizer(tf.Module):
     Ids, truncation, padding and offsets are those of the `Tokenizer`. Bytes that are
     not UTF-8 count as U+FFFD, which vanishes, where the `Tokenizer` raises.
 
+    With `pre_tokenize="jieba"` the words are those of jieba's dictionary as it is when
+    this is built.
+
     Args:
-        tokenizer: a `Tokenizer` without `pre_tokenize`.
+        tokenizer: a `Tokenizer`, without `pre_tokenize` or with jieba's.
 
     Call arguments:
         texts: string tensor `(B,)`.
@@ -78,8 +62,9 @@ class GraphTokenizer(tf.Module):
         `(B, T)`.
 
     Raises:
-        ValueError: the tokenizer cuts words first or lacks `[CLS]`, `[SEP]`, `[PAD]` or
-            `[UNK]`, or `max_length` has no room for them.
+        ValueError: the tokenizer cuts words by another function, translates tokens that
+            it does not know, or lacks `[CLS]`, `[SEP]`, `[PAD]` or `[UNK]`; or
+            `max_length` has no room for them.
 
     Example:
 
@@ -93,68 +78,39 @@ class GraphTokenizer(tf.Module):
 
     def __init__(self, tokenizer: Tokenizer, name: str = "tokenizer"):
         super().__init__(name=name)
-        if tokenizer.pre_tokenize is not None:
-            raise ValueError(
-                "A tokenizer that cuts words first has no form in the graph yet. "
-                f"Received pre_tokenize={tokenizer.pre_tokenize!r}."
-            )
         for kind in ("unk", "pad", "cls", "sep"):
             if getattr(tokenizer, f"{kind}_token_id") is None:
                 raise ValueError(
                     f"A tokenizer in the graph needs a `{kind}_token`. Received one "
                     "without."
                 )
-        self.unk_token_id = tokenizer.unk_token_id
         self.pad_token_id = tokenizer.pad_token_id
         self.cls_token_id = tokenizer.cls_token_id
         self.sep_token_id = tokenizer.sep_token_id
         self.zero_segments = tokenizer.zero_segments
-        self.max_word_length = tokenizer.max_word_length
-        self._build_tables(tokenizer)
-
-    def _build_tables(self, tokenizer):
         ids = {token: number for number, token in enumerate(tokenizer.vocabulary)}
-        if unseen := set(tokenizer.token_translate) - set(ids):
-            raise ValueError(
-                "In the graph, tokens to translate must be in the vocabulary. "
-                f"`token_translate` has {sorted(unseen)}."
-            )
-        kinds = kinds_of_code_points()
-        goes_on = {t[2:]: n for t, n in ids.items() if t[:2] == "##" and len(t) > 2}
-        starts, continuations = (
-            {
-                token: number
-                for token, number in pieces.items()
-                if token and all(kinds[ord(char)] == WORD for char in token)
-            }
-            for pieces in (ids, goes_on)
+        self.pieces = GraphPieces(
+            ids, tokenizer.unk_token_id, tokenizer.max_word_length
         )
-        symbols = symbols_of([*starts, *continuations])
-        table = character_table(ids, self.unk_token_id, symbols, tokenizer.lowercase)
-        trie = build_trie(starts, continuations, symbols)
-        translated = np.arange(tokenizer.vocabulary_size, dtype=np.int32)
-        for token, other in tokenizer.token_translate.items():
-            if other:
-                translated[ids[token]] = ids.get(other, self.unk_token_id)
-        self.translates = bool(tokenizer.token_translate)
-        self.sigma = table.sigma
-
-        def variable(name, array):
-            return tf.Variable(array, trainable=False, name=name)
-
-        # A page is found by the code point's upper bits, as the place where it begins.
-        self.pages = variable("pages", table.pages << PAGE_BITS)
-        self.entries = variable("entries", table.entries)
-        self.properties = variable("properties", table.properties)
-        self.starts = variable("starts", table.starts)
-        self.parts = variable("parts", np.append(table.parts, 0).astype(np.int32))
-        self.orders = variable("orders", np.append(table.orders, 0).astype(np.int32))
-        self.barriers = variable("barriers", table.barriers.astype(np.int32))
-        self.sigmas = variable("sigmas", table.sigmas)
-        self.bases = variable("bases", trie.bases)
-        self.parents = variable("parents", trie.parents)
-        self.ids = variable("ids", trie.ids)
-        self.translated = variable("translated", translated)
+        self.words = None
+        if tokenizer.pre_tokenize is not None:
+            jieba = pre_tokenization.get(tokenizer.pre_tokenize)
+            if not isinstance(jieba, Jieba):
+                raise ValueError(
+                    "Words are cut in the graph as jieba cuts them, and by no other "
+                    f"function. Received pre_tokenize={tokenizer.pre_tokenize!r}."
+                )
+            self.words = GraphWords(jieba, ids)
+        self.characters = GraphCharacters(
+            character_table(
+                ids,
+                tokenizer.unk_token_id,
+                self.pieces.trie.symbols,
+                tokenizer.lowercase,
+                None if self.words is None else self.words.marks_of_code_points(),
+            )
+        )
+        self.translated = _translation(tokenizer, ids)
 
     def __call__(
         self,
@@ -196,239 +152,38 @@ class GraphTokenizer(tf.Module):
             replacement_char=0xFFFD,
         )
         splits = tf.cast(splits, "int32")
-        characters = self._characters(codes, splits)
-        pieces = tf.cond(
-            tf.reduce_any(characters.kinds == WORD),
-            lambda: self._pieces(characters),
-            # Every character is a token.
-            lambda: (
-                characters.values,
-                tf.range(tf.size(characters.kinds)),
-                tf.ones_like(characters.kinds),
-            ),
-        )
-        ids, at, sizes = pieces
-        if self.translates:
-            ids = tf.gather(self.translated, ids)
-        first, last = self._extent(characters.sources, at, sizes)
-        rows = tf.searchsorted(splits[1:], first, side="right")
-        begin = tf.gather(splits, rows)
-        return Tokens(ids, rows, first - begin, last - begin + 1)
-
-    # --- Characters ---------------------------------------------------------------
-
-    def _characters(self, codes, splits):
-        """Normalize, drop what vanishes, and find where words begin."""
-        entries = tf.gather(self.entries, self._address(codes))
-        entries, sources = tf.cond(
-            tf.reduce_any(entries >= SLOW),
-            lambda: self._normalized(codes, entries, splits),
-            lambda: (entries, tf.range(tf.size(codes))),
-        )
+        places, sources = self.characters(codes, splits)
+        entries = tf.gather(self.characters.entries, places)
         kinds = entries & (1 << KIND_BITS) - 1
+        values = tf.bitwise.right_shift(entries, KIND_BITS)
         # Blanks and the beginnings of rows part words.
-        marks = tf.tensor_scatter_nd_add(
+        begins_row = tf.tensor_scatter_nd_add(
             tf.zeros([tf.size(codes) + 1], "int32"),
             splits[:-1, None],
             tf.ones_like(splits[:-1]),
         )
-        groups = tf.cumsum(tf.cast(kinds == BLANK, "int32"))
+        rows = tf.gather(tf.cumsum(begins_row), sources)
+        groups = rows + tf.cumsum(tf.cast(kinds == BLANK, "int32"))
+        firsts = lasts = sources
+        if self.words is not None:
+            marks = tf.gather(self.characters.marks, places)
+            begins, kinds, values, firsts, lasts = self.words(
+                marks, rows, kinds, values, sources
+            )
+            groups += tf.cumsum(tf.cast(begins, "int32"))
         kept = tf.where(kinds <= STANDALONE)[:, 0]
-        sources = tf.gather(sources, kept)
-        groups = tf.gather(groups, kept) + tf.gather(tf.cumsum(marks), sources)
-        kinds = tf.gather(kinds, kept)
+        kinds, groups = tf.gather(kinds, kept), tf.gather(groups, kept)
         alone = kinds == STANDALONE
-        begins = (
-            alone
-            | tf.concat([[True], alone[:-1]], 0)[: tf.size(kinds)]
-            | tf.concat([[True], groups[1:] != groups[:-1]], 0)[: tf.size(kinds)]
+        begins = alone | _differs(groups) | tf.concat([alone[:1], alone[:-1]], 0)
+        ids, at, sizes = self.pieces(kinds, tf.gather(values, kept), begins)
+        if self.translated is not None:
+            ids = tf.gather(self.translated, ids)
+        first, last = _extent(
+            tf.gather(firsts, kept), tf.gather(lasts, kept), at, sizes
         )
-        values = tf.bitwise.right_shift(tf.gather(entries, kept), KIND_BITS)
-        return Characters(kinds, values, begins, sources)
-
-    def _address(self, codes):
-        page = tf.gather(self.pages, tf.bitwise.right_shift(codes, PAGE_BITS))
-        return page + tf.bitwise.bitwise_and(codes, (1 << PAGE_BITS) - 1)
-
-    def _normalized(self, codes, entries, splits):
-        """Put several characters, none, or others in the place of some."""
-        entries = self._with_sigmas(codes, entries, splits)
-        slow = entries >= SLOW
-        rows = tf.where(slow, entries - SLOW, 0)
-        begin = tf.gather(self.starts, rows)
-        counts = tf.where(slow, tf.gather(self.starts, rows + 1) - begin, 1)
-        sources = tf.repeat(tf.range(tf.size(codes)), counts)
-        within = tf.range(tf.size(sources)) - tf.gather(
-            tf.cumsum(counts, exclusive=True), sources
-        )
-        is_part = tf.gather(slow, sources)
-        place = tf.where(is_part, tf.gather(begin, sources) + within, 0)
-        parts = tf.where(
-            is_part, tf.gather(self.parts, place), tf.gather(entries, sources)
-        )
-        orders = tf.where(is_part, tf.gather(self.orders, place), 0)
-        barriers = tf.where(slow, tf.gather(self.barriers, rows), 0)
-        return tf.cond(
-            tf.reduce_any(orders > 0),
-            lambda: self._in_canonical_order(parts, sources, orders, barriers, splits),
-            lambda: (parts, sources),
-        )
-
-    def _in_canonical_order(self, parts, sources, orders, barriers, splits):
-        """Sort marks by their combining class, between what is none."""
-        ahead = tf.tensor_scatter_nd_add(
-            tf.pad(barriers, [[0, 1]]), splits[:-1, None], tf.ones_like(splits[:-1])
-        )
-        blocks = tf.cumsum(tf.cast(orders == 0, "int32"))
-        blocks += tf.gather(tf.cumsum(ahead), sources)
-        keys = tf.cast(blocks, "int64") * 256 + tf.cast(orders, "int64")
-        order = tf.argsort(keys, stable=True)
-        return tf.gather(parts, order), tf.gather(sources, order)
-
-    def _with_sigmas(self, codes, entries, splits):
-        """Lower the capital sigmas, which look at the letters around them."""
-        if self.sigma < 0:
-            return entries
-        capital = entries == SLOW + self.sigma
-        return tf.cond(
-            tf.reduce_any(capital),
-            lambda: tf.where(capital, self._sigmas(codes, splits), entries),
-            lambda: entries,
-        )
-
-    def _sigmas(self, codes, splits):
-        properties = tf.cast(tf.gather(self.properties, self._address(codes)), "int32")
-        count = tf.size(codes)
-        seen = tf.where(properties < 2)[:, 0]  # those that are not looked through
-        seen = tf.cast(seen, "int32")
-        at = tf.range(count)
-        row = tf.searchsorted(splits[1:], at, side="right")
-        before = tf.searchsorted(seen, at, side="left") - 1
-        after = tf.searchsorted(seen, at, side="right")
-
-        def is_cased(which):
-            inside = (which >= 0) & (which < tf.size(seen))
-            place = tf.gather(tf.pad(seen, [[0, 1]]), tf.where(inside, which, 0))
-            inside &= tf.gather(row, place) == row
-            return inside & (tf.gather(properties, place) == 1)
-
-        final = is_cased(before) & ~is_cased(after)
-        return tf.where(final, self.sigmas[1], self.sigmas[0])
-
-    # --- Pieces -------------------------------------------------------------------
-
-    def _pieces(self, characters):
-        """Cut words by the longest pieces; ids, places and sizes of the tokens."""
-        kinds, values, begins, _ = characters
-        count = tf.size(kinds)
-        words = tf.cumsum(tf.cast(begins, "int32")) - 1
-        first = tf.cast(tf.where(begins)[:, 0], "int32")
-        ends = tf.concat([first[1:], [count]], 0)
-        is_letter = kinds == WORD
-        letters = tf.cast(tf.where(is_letter)[:, 0], "int32")
-        limits = tf.gather(ends, tf.gather(words, letters))
-        ids, sizes = self._longest_matches(
-            values, letters, limits, tf.gather(begins, letters)
-        )
-        at = letters[:, None]
-        ids = tf.tensor_scatter_nd_update(values, at, ids)
-        sizes = tf.tensor_scatter_nd_update(tf.ones_like(values), at, sizes)
-
-        word_sizes = ends - first
-        has_letters = tf.gather(is_letter, first)
-        found, bad = self._reached(sizes, first, ends, has_letters, word_sizes)
-        is_bad = tf.gather(bad, words)
-        chosen = tf.where(is_bad, begins, found)
-        at = tf.cast(tf.where(chosen)[:, 0], "int32")
-        is_bad = tf.gather(is_bad, at)
-        whole = tf.gather(word_sizes, tf.gather(words, at))
-        return (
-            tf.where(is_bad, self.unk_token_id, tf.gather(ids, at)),
-            at,
-            tf.where(is_bad, whole, tf.gather(sizes, at)),
-        )
-
-    def _longest_matches(self, values, letters, limits, begins):
-        """The longest piece from each letter on: its id, and its size or 0."""
-        states = tf.where(begins, START, CONTINUATION)
-        alive = tf.range(tf.size(letters))
-        nothing = tf.zeros_like(letters)
-
-        def step(size, alive, states, ids, sizes):
-            at = tf.gather(letters, alive) + size
-            inside = at < tf.gather(limits, alive)
-            symbols = tf.gather(values, tf.where(inside, at, 0))
-            symbols = tf.where(inside, symbols, 0)
-            following = tf.gather(self.bases, states) + symbols
-            steps = inside & (symbols > 0)
-            steps &= tf.gather(self.parents, following) == states
-            alive = tf.boolean_mask(alive, steps)
-            states = tf.boolean_mask(following, steps)
-            tokens = tf.gather(self.ids, states)
-            ends = tokens >= 0
-            place = tf.boolean_mask(alive, ends)[:, None]
-            ids = tf.tensor_scatter_nd_update(ids, place, tf.boolean_mask(tokens, ends))
-            longer = tf.fill([tf.shape(place)[0]], size + 1)
-            sizes = tf.tensor_scatter_nd_update(sizes, place, longer)
-            return size + 1, alive, states, ids, sizes
-
-        any_length = tf.TensorShape([None])
-        *_, ids, sizes = tf.while_loop(
-            lambda size, alive, *_: tf.size(alive) > 0,
-            step,
-            (0, alive, states, nothing, nothing),
-            shape_invariants=(tf.TensorShape([]), *[any_length] * 4),
-        )
-        return ids, sizes
-
-    def _reached(self, sizes, first, ends, has_letters, word_sizes):
-        """Where tokens begin, going from piece to piece, and which words fail."""
-        too_long = has_letters & (word_sizes > self.max_word_length)
-        found = tf.zeros_like(sizes, "bool")
-        # A word of one standalone character is a token.
-        found = tf.tensor_scatter_nd_update(found, first[:, None], ~has_letters)
-        alive = tf.cast(tf.where(has_letters & ~too_long)[:, 0], "int32")
-
-        def step(alive, at, found, bad):
-            size = tf.gather(sizes, at)
-            failed = size == 0
-            bad = tf.tensor_scatter_nd_update(
-                bad, alive[:, None], tf.gather(bad, alive) | failed
-            )
-            found = tf.tensor_scatter_nd_update(
-                found, at[:, None], tf.ones_like(failed)
-            )
-            at += size
-            going = ~failed & (at < tf.gather(ends, alive))
-            return (
-                tf.boolean_mask(alive, going),
-                tf.boolean_mask(at, going),
-                found,
-                bad,
-            )
-
-        any_length = tf.TensorShape([None])
-        *_, found, bad = tf.while_loop(
-            lambda alive, *_: tf.size(alive) > 0,
-            step,
-            (alive, tf.gather(first, alive), found, too_long),
-            shape_invariants=(any_length,) * 4,
-        )
-        return found, bad
-
-    def _extent(self, sources, at, sizes):
-        """The first and the last character that each token came from."""
-        # Sorting marks may have moved characters within a token.
-        count = tf.size(at)
-        owners = tf.repeat(tf.range(count), sizes)
-        within = tf.range(tf.size(owners)) - tf.gather(
-            tf.cumsum(sizes, exclusive=True), owners
-        )
-        covered = tf.gather(sources, tf.gather(at, owners) + within)
-        return (
-            tf.math.segment_min(covered, owners),
-            tf.math.segment_max(covered, owners),
-        )
+        row = tf.searchsorted(splits[1:], first, side="right")
+        begin = tf.gather(splits, row)
+        return Tokens(ids, row, first - begin, last - begin + 1)
 
     # --- Rows ---------------------------------------------------------------------
 
@@ -485,6 +240,42 @@ class GraphTokenizer(tf.Module):
                 table, places, tf.gather(part.ids, kept)
             )
         return table
+
+
+def _translation(tokenizer, ids):
+    """A variable with the id that each becomes, or None where none changes."""
+    if not tokenizer.token_translate:
+        return None
+    if unseen := set(tokenizer.token_translate) - set(ids):
+        raise ValueError(
+            "In the graph, tokens to translate must be in the vocabulary. "
+            f"`token_translate` has {sorted(unseen)}."
+        )
+    translated = np.arange(tokenizer.vocabulary_size, dtype=np.int32)
+    for token, other in tokenizer.token_translate.items():
+        if other:
+            translated[ids[token]] = ids.get(other, tokenizer.unk_token_id)
+    return tf.Variable(translated, trainable=False, name="translated")
+
+
+def _differs(values):
+    """Whether each value is another than the one before it; the first always."""
+    changes = values[1:] != values[:-1]
+    return tf.concat([tf.ones_like(values[:1], "bool"), changes], 0)
+
+
+def _extent(firsts, lasts, at, sizes):
+    """The first and the last character that each token came from."""
+    # Sorting marks may have moved characters within a token.
+    owners = tf.repeat(tf.range(tf.size(at)), sizes)
+    within = tf.range(tf.size(owners)) - tf.gather(
+        tf.cumsum(sizes, exclusive=True), owners
+    )
+    covered = tf.gather(at, owners) + within
+    return (
+        tf.math.segment_min(tf.gather(firsts, covered), owners),
+        tf.math.segment_max(tf.gather(lasts, covered), owners),
+    )
 
 
 def _shortened(lengths, most):

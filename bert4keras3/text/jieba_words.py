@@ -10,11 +10,12 @@ import warnings
 from bert4keras3.text.wordpiece import Remembered
 
 _NEVER = -math.inf
-_ALPHANUMERIC = frozenset(
+ALPHANUMERIC = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 # Runs in which words are looked for; any other character is a word.
-_BLOCKS = re.compile(r"[\u4e00-\u9fd5a-zA-Z0-9+#&._%\-]+|\r\n|.", re.DOTALL)
+_IN_BLOCK = re.compile(r"[\u4e00-\u9fd5a-zA-Z0-9+#&._%\-]")
+_BLOCKS = re.compile(rf"{_IN_BLOCK.pattern}+|\r\n|.", re.DOTALL)
 
 
 class Jieba:
@@ -75,6 +76,15 @@ class Jieba:
                 _cut(block, scores.best_ends(block), words)
         return words
 
+    def frequencies(self) -> tuple[dict[str, int], int]:
+        """The dictionary as it is now.
+
+        Returns:
+            How often each word was seen, 0 for what only begins words, and the total.
+        """
+        self._dictionary.check_initialized()
+        return dict(self._dictionary.FREQ), self._dictionary.total
+
     def _current_scores(self):
         scores, dictionary = self._scores, self._dictionary
         dictionary.check_initialized()
@@ -83,12 +93,17 @@ class Jieba:
         return scores
 
 
+def is_in_block(char: str) -> bool:
+    """Says whether a character is one of those between which words are looked for."""
+    return _IN_BLOCK.fullmatch(char) is not None
+
+
 def _cut(block, ends, words):
     """Appends the words of a block, with its left-over letters and digits joined."""
     start, letters = 0, 0
     while start < len(block):
         end = ends[start]
-        if end == start + 1 and block[start] in _ALPHANUMERIC:
+        if end == start + 1 and block[start] in ALPHANUMERIC:
             letters += 1
         else:
             if letters:

@@ -188,3 +188,53 @@ class TestErrors:
     def test_no_room(self, lower):
         with pytest.raises(ValueError, match="no room for 3 special tokens"):
             lower[1](["好"], ["坏"], max_length=2)
+
+
+@pytest.fixture(scope="module")
+def words():
+    """A word-level tokenizer: frequent words of jieba's, and the characters."""
+    import jieba
+
+    jieba.setLogLevel("ERROR")
+    jieba.initialize()
+    counts = jieba.dt.FREQ
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))[:20_000]
+    # Words of letters, a token that is a control, and one that no dictionary has.
+    odd = ["2008", "##08", "a", "ab", "##b", "t恤", "c++", "\u200b", "犇猋"]
+    characters = sorted({char for word in frequent for char in word} - set("犇猋"))
+    vocabulary = list(dict.fromkeys([*SPECIAL, *odd, *frequent, *characters]))
+    tokenizer = Tokenizer(vocabulary, pre_tokenize="jieba")
+    return tokenizer, graph_tokenizer(tokenizer)
+
+
+TEXTS_OF_WORDS = [
+    "北京大学的模型在2008年发布，卡拉OK和T恤C++abc ab20081",
+    "研究生命起源的乒乓球拍卖完了",
+    "a" * 300 + "中华人民共和国" * 40,
+    "\u200b\u200b犇猋 \r\n é",
+    "南京市长江大桥，南京市长江大桥",
+]
+
+
+class TestWords:
+    def test_golden_strings(self, words):
+        assert_same(words, TEXTS)
+
+    def test_words_of_the_dictionary(self, words):
+        assert_same(words, TEXTS_OF_WORDS)
+        tokens = words[0].tokenize(TEXTS_OF_WORDS[0])
+        assert {"北京大学", "2008", "c++"} <= set(tokens)
+
+    def test_hostile_strings(self, words):
+        assert_same(words, hostile(1000, 4))
+        draw = random.Random(5)
+        letters = "南京市长江大桥的研究生命起源乒乓球拍卖完了一二三ab12+-%犇"
+        texts = [
+            "".join(draw.choices(letters, k=draw.randint(0, 60))) for _ in range(1500)
+        ]
+        assert_same(words, texts)
+
+    def test_another_cutter_is_refused(self):
+        tokenizer = Tokenizer([*SPECIAL, "好"], pre_tokenize=str.split)
+        with pytest.raises(ValueError, match="as jieba cuts them, and by no other"):
+            graph_tokenizer(tokenizer)
