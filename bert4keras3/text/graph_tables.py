@@ -3,6 +3,7 @@
 Everything is a NumPy array here; `GraphTokenizer` makes variables of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,8 @@ class CharacterTable:
     """What becomes of each code point, in two levels: page, then place in it.
 
     Attributes:
-        pages: int32 `(0x1100,)`, where the page of each 256 code points begins.
+        pages: int32 `(0x1101,)`, where the page of each 256 code points begins; the
+            last is that of special tokens.
         entries: int32 `(pages * 256 + parts,)`: those of the code points, and behind
             them the parts of those that become several. Below `SLOW`: `value << 2 |
             kind`, where the value of a `STANDALONE` character is its token id, and that
@@ -83,6 +85,7 @@ def character_table(
     symbols: dict[int, int],
     lowercase: bool,
     marks: np.ndarray | None = None,
+    special: Sequence[int] = (),
 ) -> CharacterTable:
     """Tabulate normalization, spacing and the tokens of single characters.
 
@@ -93,6 +96,7 @@ def character_table(
         lowercase: whether texts are lower-cased and stripped of accents.
         marks: int32 `(0x110000,)`, if texts are cut into words first. A blank or a
             control that is a token is one then.
+        special: token ids, of code points that follow the last one there is.
     """
     tables = unicode_tables()
     kinds = kinds_of_code_points()
@@ -126,8 +130,14 @@ def character_table(
     properties = (tables.classes & CASED != 0) + 2 * (
         tables.classes & CASE_IGNORABLE != 0
     )
+    more = np.zeros(1 << PAGE_BITS, np.int32)
+    special_entries = more + DROPPED
+    for place, number in enumerate(special):
+        special_entries[place] = number << KIND_BITS | STANDALONE
     pages, (first, first_marks, properties) = _paged(
-        entries, marks, properties.astype(np.int8)
+        np.concatenate([entries, special_entries]),
+        np.concatenate([marks, more]),
+        np.concatenate([properties, more]).astype(np.int8),
     )
     pages <<= PAGE_BITS
     codes = np.array(rows.codes, int)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bert4keras3.text import pre_tokenization
 from bert4keras3.text.graph_characters import GraphCharacters
+from bert4keras3.text.graph_packing import lay_out
 from bert4keras3.text.graph_pieces import GraphPieces
 from bert4keras3.text.graph_tables import (
     BLANK,
@@ -16,9 +17,9 @@ from bert4keras3.text.graph_tables import (
     character_table,
 )
 from bert4keras3.text.graph_words import GraphWords
-from bert4keras3.text.inputs import as_buckets
 from bert4keras3.text.jieba_words import Jieba
 from bert4keras3.text.tokenizer import Tokenizer
+from bert4keras3.text.unicode_tables import NUM_CODE_POINTS
 
 
 class Tokens(NamedTuple):
@@ -49,6 +50,8 @@ class GraphTokenizer(tf.Module):
 
     Args:
         tokenizer: a `Tokenizer`, without `pre_tokenize` or with jieba's.
+        allow_special: tokens of the vocabulary, such as `["[MASK]"]`, that are
+            recognised in the texts.
 
     Call arguments:
         texts: string tensor `(B,)`.
@@ -76,8 +79,14 @@ class GraphTokenizer(tf.Module):
     [[2, 5, 6, 3, 0], [2, 7, 8, 1, 3]]
     """
 
-    def __init__(self, tokenizer: Tokenizer, name: str = "tokenizer"):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        allow_special: Sequence[str] = (),
+        name: str = "tokenizer",
+    ):
         super().__init__(name=name)
+        self.allow_special = tuple(allow_special)
         for kind in ("unk", "pad", "cls", "sep"):
             if getattr(tokenizer, f"{kind}_token_id") is None:
                 raise ValueError(
@@ -108,9 +117,18 @@ class GraphTokenizer(tf.Module):
                 self.pieces.trie.symbols,
                 tokenizer.lowercase,
                 None if self.words is None else self.words.marks_of_code_points(),
+                [self._id_of_special(token, ids) for token in self.allow_special],
             )
         )
         self.translated = _translation(tokenizer, ids)
+
+    @staticmethod
+    def _id_of_special(token, ids):
+        if token not in ids:
+            raise ValueError(
+                f"{token!r} of `allow_special` is not a token of the vocabulary."
+            )
+        return ids[token]
 
     def __call__(
         self,
@@ -118,24 +136,58 @@ class GraphTokenizer(tf.Module):
         pairs: Any = None,
         max_length: int | None = None,
         length: int | Sequence[int] | None = None,
+        truncate_from: str = "right",
     ) -> dict[str, Any]:
+        encoded = self.encode(texts, pairs, max_length, length, truncate_from)
+        names = ("token_ids", "segment_ids", "padding_mask")
+        return {name: encoded[name] for name in names}
+
+    def encode(
+        self,
+        texts: Any,
+        pairs: Any = None,
+        max_length: int | None = None,
+        length: int | Sequence[int] | None = None,
+        truncate_from: str = "right",
+    ) -> dict[str, Any]:
+        """Give the arrays of a call, and where each token stands.
+
+        Args:
+            texts, pairs, max_length, length: as in a call.
+            truncate_from: `"right"` drops the last tokens of a text, `"left"` the
+                first.
+
+        Returns:
+            A dict of `token_ids`, `segment_ids`, `padding_mask`, and int32 `starts`
+            and `ends`, the half-open character span of each token in its own text, -1
+            for special tokens and padding; each `(B, T)`.
+        """
         parts = [self.tokens(texts)]
         if pairs is not None:
             parts.append(self.tokens(pairs))
-        rows = tf.size(texts)
-        columns, lengths, width = self._places(parts, rows, max_length, length)
-        token_ids = self._laid_out(parts, columns, lengths, width)
-        ends = tf.add_n(lengths)[:, None]
-        at = tf.range(width)[None]
-        padding_mask = at < ends
-        segment_ids = tf.zeros_like(token_ids)
+        layout = lay_out(
+            [part.rows for part in parts],
+            tf.size(texts),
+            max_length,
+            length,
+            truncate_from,
+        )
+        special = layout.special(
+            self.cls_token_id, self.sep_token_id, self.pad_token_id
+        )
+        at = tf.range(layout.width)[None]
+        padding_mask = at < tf.add_n(layout.lengths)[:, None]
+        segment_ids = tf.zeros_like(special)
         if pairs is not None and not self.zero_segments:
-            second = (at >= lengths[0][:, None]) & padding_mask
+            second = (at >= layout.lengths[0][:, None]) & padding_mask
             segment_ids = tf.cast(second, "int32")
+        nowhere = tf.fill(tf.shape(special), -1)
         return {
-            "token_ids": token_ids,
+            "token_ids": layout.table([part.ids for part in parts], special),
             "segment_ids": segment_ids,
             "padding_mask": padding_mask,
+            "starts": layout.table([part.starts for part in parts], nowhere),
+            "ends": layout.table([part.ends for part in parts], nowhere),
         }
 
     def tokens(self, texts: Any) -> Tokens:
@@ -152,6 +204,10 @@ class GraphTokenizer(tf.Module):
             replacement_char=0xFFFD,
         )
         splits = tf.cast(splits, "int32")
+        given = splits
+        firsts = lasts = None
+        if self.allow_special:
+            codes, splits, firsts, lasts = self._with_special(codes, splits)
         places, sources = self.characters(codes, splits)
         entries = tf.gather(self.characters.entries, places)
         kinds = entries & (1 << KIND_BITS) - 1
@@ -164,10 +220,10 @@ class GraphTokenizer(tf.Module):
         )
         rows = tf.gather(tf.cumsum(begins_row), sources)
         groups = rows + tf.cumsum(tf.cast(kinds == BLANK, "int32"))
-        firsts = lasts = sources
+        first = last = sources
         if self.words is not None:
             marks = tf.gather(self.characters.marks, places)
-            begins, kinds, values, firsts, lasts = self.words(
+            begins, kinds, values, first, last = self.words(
                 marks, rows, kinds, values, sources
             )
             groups += tf.cumsum(tf.cast(begins, "int32"))
@@ -178,68 +234,42 @@ class GraphTokenizer(tf.Module):
         ids, at, sizes = self.pieces(kinds, tf.gather(values, kept), begins)
         if self.translated is not None:
             ids = tf.gather(self.translated, ids)
-        first, last = _extent(
-            tf.gather(firsts, kept), tf.gather(lasts, kept), at, sizes
-        )
+        first, last = _extent(tf.gather(first, kept), tf.gather(last, kept), at, sizes)
         row = tf.searchsorted(splits[1:], first, side="right")
-        begin = tf.gather(splits, row)
+        if firsts is not None:
+            first, last = tf.gather(firsts, first), tf.gather(lasts, last)
+        begin = tf.gather(given, row)
         return Tokens(ids, row, first - begin, last - begin + 1)
 
-    # --- Rows ---------------------------------------------------------------------
+    def _with_special(self, codes, splits):
+        """Put one code point of no text in the place of each special token.
 
-    def _places(self, parts, rows, max_length, length):
-        """The column of each token, -1 for those cut off; lengths; the width."""
-        buckets = as_buckets(length)
-        if buckets:
-            max_length = min(max_length or buckets[-1], buckets[-1])
-        special = 1 + len(parts)
-        if max_length is not None and max_length < special:
-            raise ValueError(
-                f"max_length={max_length} has no room for {special} special tokens. "
-                f"Use at least {special + len(parts)}."
-            )
-        counts = [
-            tf.math.bincount(p.rows, minlength=rows, maxlength=rows) for p in parts
-        ]
-        counts = [tf.reshape(each, [rows]) for each in counts]
-        within = [
-            tf.range(tf.size(p.rows))
-            - tf.gather(tf.cumsum(count, exclusive=True), p.rows)
-            for p, count in zip(parts, counts, strict=True)
-        ]
-        # `[CLS]` counts for both texts while they are cut, as in bert4keras.
-        full = [count + 2 for count in counts]
-        if max_length is not None:
-            full = _shortened(full, max_length + len(parts) - 1)
-        lengths = [full[0], *(each - 1 for each in full[1:])]
-        columns = []
-        begin = tf.ones([rows], "int32")
-        for p, place, count in zip(parts, within, full, strict=True):
-            column = tf.gather(begin, p.rows) + place
-            columns.append(tf.where(place < tf.gather(count, p.rows) - 2, column, -1))
-            begin += count - 1
-        longest = tf.reduce_max(tf.concat([[2], tf.add_n(lengths)], 0))
-        if not buckets:
-            return columns, lengths, longest
-        at = tf.searchsorted(buckets, [longest], side="left")[0]
-        return columns, lengths, tf.gather(buckets, at)
-
-    def _laid_out(self, parts, columns, lengths, width):
-        rows = tf.size(lengths[0])
-        at = tf.range(width)[None]
-        ends = tf.cumsum(tf.stack(lengths, 1), axis=1)  # of each text, [SEP] included
-        table = tf.where(at == 0, self.cls_token_id, self.pad_token_id)
-        table = tf.tile(table, [rows, 1])
-        for number in range(len(parts)):
-            last = ends[:, number, None] - 1
-            table = tf.where(at == last, self.sep_token_id, table)
-        for part, column in zip(parts, columns, strict=True):
-            kept = tf.where(column >= 0)[:, 0]
-            places = tf.stack([tf.gather(part.rows, kept), tf.gather(column, kept)], 1)
-            table = tf.tensor_scatter_nd_update(
-                table, places, tf.gather(part.ids, kept)
-            )
-        return table
+        Returns the code points and splits, and the first and last character that each
+        of them came from.
+        """
+        count = tf.size(codes)
+        row = tf.searchsorted(splits[1:], tf.range(count), side="right")
+        ends = tf.gather(splits, row + 1)
+        at = tf.range(count)
+        sizes = tf.ones_like(codes)
+        for number, token in enumerate(self.allow_special):
+            length = len(token)
+            padded = tf.pad(codes, [[0, length]])
+            same = at + length <= ends
+            for place, char in enumerate(token):
+                same &= padded[place : place + count] == ord(char)
+            codes = tf.where(same, NUM_CODE_POINTS + number, codes)
+            sizes = tf.where(same, length, sizes)
+        # What follows the first character of a special token is part of it.
+        covered = tf.tensor_scatter_nd_add(
+            tf.zeros([count + 1], "int32"),
+            tf.concat([at + 1, at + sizes], 0)[:, None],
+            tf.concat([tf.ones_like(at), -tf.ones_like(at)], 0),
+        )
+        kept = tf.cast(tf.where(tf.cumsum(covered)[:-1] == 0)[:, 0], "int32")
+        splits = tf.searchsorted(kept, splits, side="left")
+        lasts = kept + tf.gather(sizes, kept) - 1
+        return tf.gather(codes, kept), splits, kept, lasts
 
 
 def _translation(tokenizer, ids):
@@ -276,17 +306,3 @@ def _extent(firsts, lasts, at, sizes):
         tf.math.segment_min(tf.gather(firsts, covered), owners),
         tf.math.segment_max(tf.gather(lasts, covered), owners),
     )
-
-
-def _shortened(lengths, most):
-    """Lengths of one or two texts after tokens went, each from the longer one."""
-    if len(lengths) == 1:
-        return [tf.minimum(lengths[0], most)]
-    first, second = lengths
-    excess = first + second > most
-    half = tf.fill(tf.shape(first), most // 2)
-    low = tf.maximum(half, most - tf.minimum(first, second))
-    a, b = tf.minimum(first, low), tf.minimum(second, low)
-    # What room is left belongs to the second text.
-    b += tf.where((a + b < most) & (second > low), 1, 0)
-    return [tf.where(excess, a, first), tf.where(excess, b, second)]

@@ -131,6 +131,49 @@ def test_arrays_of_texts_and_pairs(lower, max_length, length):
                 assert given[name].dtype.name == array.dtype.name
 
 
+def test_long_texts_may_lose_their_beginning(lower):
+    tokenizer, in_graph = lower
+    for seed in range(3):
+        texts, pairs = hostile(20, seed, 40), hostile(20, seed + 9, 40)
+        for columns in ((texts,), (texts, pairs)):
+            options = {"max_length": 12, "truncate_from": "left"}
+            expected = tokenizer(*columns, **options)["token_ids"]
+            given = in_graph(*columns, **options)["token_ids"]
+            np.testing.assert_array_equal(given.numpy(), expected)
+
+
+def test_special_tokens_in_texts(lower, words):
+    special = ("[MASK]", "[SEP]")
+    texts = [
+        "今[MASK]天[MASK][MASK]",
+        "[MAS[MASK]K]Σ[SEP]Σ",
+        "[MASK",
+        "[mask]",
+        "[SEP]",
+    ]
+    mixed = hostile(200, 8, 6)
+    draw = random.Random(1)
+    mixed = ["".join(draw.sample([*mixed, *special * 60], 5)) for _ in range(300)]
+    for tokenizer, _ in (lower, words):
+        in_graph = graph_tokenizer(tokenizer, allow_special=special)
+        given = compiled(in_graph.encode)(texts + mixed)
+        for row, text in enumerate(texts + mixed):
+            expected = tokenizer.encode(text, allow_special=special)
+            length = len(expected.token_ids)
+            ids, starts, ends = (
+                given[name][row, :length].numpy().tolist()
+                for name in ("token_ids", "starts", "ends")
+            )
+            spans = [
+                None if start < 0 else (start, end)
+                for start, end in zip(starts, ends, strict=True)
+            ]
+            assert ids == expected.token_ids, ascii(text)
+            assert spans == expected.offsets, ascii(text)
+    with pytest.raises(ValueError, match="no.*token of the vocabulary"):
+        graph_tokenizer(lower[0], allow_special=["[NONE]"])
+
+
 def test_zero_segments_and_translated_tokens():
     options = {"zero_segments": True, "token_translate": {"今": "天", "天": "今"}}
     tokenizer = Tokenizer([*SPECIAL, "今", "天", "好"], **options)
