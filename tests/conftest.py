@@ -41,6 +41,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 TESTS = Path(__file__).parent
 # Files and folders, below this one.
 ON_EVERY_BACKEND = (
+    "export/test_other_backends.py",
     "layers",
     "models",
     "ops",

@@ -6,7 +6,7 @@ import numpy as np
 
 from bert4keras3 import text
 from bert4keras3.hub.backbone import Backbone
-from bert4keras3.tasks.text_preprocessor import tokenizer_config
+from bert4keras3.text.tokenizer_config import tokenizer_config
 
 
 @keras.saving.register_keras_serializable(package="bert4keras3.hub")

@@ -166,6 +166,21 @@ class Backbone(keras.Model):
         # the names of the arguments: without `training` no dropout would ever act.
         return super().call(self.complete_inputs(inputs), training=training, mask=mask)
 
+    def export(
+        self, filepath, format="tf_saved_model", tokenizer=None, pairs=False, **kwargs
+    ):
+        """Write the backbone for inference by other programs.
+
+        As a SavedModel it takes raw text if it is given a `tokenizer`; see
+        `export.saved_model.export_saved_model`. Other formats of `keras.Model.export`
+        take token ids.
+        """
+        if format != "tf_saved_model":
+            return super().export(filepath, format=format, **kwargs)
+        from bert4keras3.export.saved_model import export_saved_model
+
+        export_saved_model(self, filepath, tokenizer, pairs)
+
     def complete_inputs(self, inputs):
         """Fill in `segment_ids` and `padding_mask`, and check concrete ids.
 
