@@ -272,6 +272,28 @@ def test_each_weight_and_table_is_stored_once(exported):
     assert (folder / "saved_model.pb").stat().st_size < 3_000_000
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_core_operations_alone(exported, name):
+    """TF Serving, the C API and tfjs link these, and no Python is called."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    _, _, folder = exported(name)
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    (graph,) = saved.meta_graphs
+    functions = graph.graph_def.library.function
+    nodes = [*graph.graph_def.node, *(n for f in functions for n in f.node_def)]
+    called = {function.signature.name for function in functions}
+    operations = {node.op for node in nodes} - called
+    assert len(operations) > 50
+    # Operations with an underscore are put in by the runtime itself.
+    assert {name for name in operations if name[0] != "_"} <= set(dir(tf.raw_ops))
+    assert not [name for name in operations if "PyFunc" in name or "Xla" in name]
+    compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
+    assert not compiled
+
+
 def test_a_moved_folder_answers_alike(exported, tmp_path):
     _, signatures, folder = exported("text_classifier")
     moved = tmp_path / "elsewhere" / "7"
