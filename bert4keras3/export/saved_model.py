@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def export_saved_model(
     path: str | os.PathLike[str],
     tokenizer: Tokenizer | None = None,
     pairs: bool = False,
+    warm_up: Sequence[str] = (),
 ) -> Path:
     """Write a model as a SavedModel with named signatures.
 
@@ -48,6 +50,8 @@ def export_saved_model(
         tokenizer: for a backbone, or instead of that of the task; without one there is
             `tokenized` alone.
         pairs: whether `serving_default` of a classifier or a backbone takes two texts.
+        warm_up: texts that TF Serving shall try before it answers requests; see
+            `export.warm_up`.
 
     Returns:
         The path.
@@ -83,6 +87,8 @@ def export_saved_model(
             write_saved_model(model, partial, tokenizer, pairs)
         else:
             write_in_another_process(model, partial, tokenizer, pairs)
+        if warm_up:
+            _add_warm_up(partial, path, warm_up)
         os.rename(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -92,6 +98,23 @@ def export_saved_model(
 def _next_version(path: Path) -> str:
     taken = [int(each.name) for each in path.parent.iterdir() if each.name.isdigit()]
     return str(max(taken, default=0) + 1)
+
+
+def _add_warm_up(partial: Path, path: Path, texts: Sequence[str]) -> None:
+    import tensorflow as tf
+
+    from bert4keras3.export.warm_up import write_warm_up
+
+    described = (partial / "assets.extra" / "signatures.json").read_text("utf-8")
+    inputs = json.loads(described).get("serving_default", {}).get("inputs", {})
+    if not inputs:
+        raise ValueError("A model without a tokenizer takes no texts to warm up with.")
+    columns = [
+        tf.TensorSpec(each["shape"], each["dtype"], name=name)
+        for name, each in inputs.items()
+    ]
+    # The folder above a version has the name of the model.
+    write_warm_up(partial, path.parent.name, texts, columns)
 
 
 def write_saved_model(

@@ -167,7 +167,13 @@ class Backbone(keras.Model):
         return super().call(self.complete_inputs(inputs), training=training, mask=mask)
 
     def export(
-        self, filepath, format="tf_saved_model", tokenizer=None, pairs=False, **kwargs
+        self,
+        filepath,
+        format="tf_saved_model",
+        tokenizer=None,
+        pairs=False,
+        warm_up=(),
+        **kwargs,
     ):
         """Write the backbone for inference by other programs.
 
@@ -179,7 +185,7 @@ class Backbone(keras.Model):
             return super().export(filepath, format=format, **kwargs)
         from bert4keras3.export.saved_model import export_saved_model
 
-        export_saved_model(self, filepath, tokenizer, pairs)
+        export_saved_model(self, filepath, tokenizer, pairs, warm_up)
 
     def complete_inputs(self, inputs):
         """Fill in `segment_ids` and `padding_mask`, and check concrete ids.

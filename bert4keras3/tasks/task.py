@@ -231,7 +231,9 @@ class Task(ExtraLosses, keras.Model):
             return x
         return encode_dataset(x, self.required_preprocessor(), inputs_only)
 
-    def export(self, filepath, format="tf_saved_model", pairs=False, **kwargs):
+    def export(
+        self, filepath, format="tf_saved_model", pairs=False, warm_up=(), **kwargs
+    ):
         """Write the task for inference by other programs.
 
         As a SavedModel it takes raw text; see `export.saved_model.export_saved_model`.
@@ -241,13 +243,14 @@ class Task(ExtraLosses, keras.Model):
             format: `"tf_saved_model"`, or another of `keras.Model.export`, which takes
                 token ids.
             pairs: whether a classifier takes two texts.
+            warm_up: texts that TF Serving shall try first.
             **kwargs: of `keras.Model.export`, for the other formats.
         """
         if format != "tf_saved_model":
             return super().export(filepath, format=format, **kwargs)
         from bert4keras3.export.saved_model import export_saved_model
 
-        export_saved_model(self, filepath, pairs=pairs)
+        export_saved_model(self, filepath, pairs=pairs, warm_up=warm_up)
 
     def required_preprocessor(self):
         """The preprocessor, or a `ValueError` that says how to get one."""
