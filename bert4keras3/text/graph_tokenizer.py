@@ -241,6 +241,9 @@ class GraphTokenizer(tf.Module):
         begin = tf.gather(given, row)
         return Tokens(ids, row, first - begin, last - begin + 1)
 
+    def _length_of_special(self, number):
+        return len(self.allow_special[number])
+
     def _with_special(self, codes, splits):
         """Put one code point of no text in the place of each special token.
 
@@ -252,9 +255,13 @@ class GraphTokenizer(tf.Module):
         ends = tf.gather(splits, row + 1)
         at = tf.range(count)
         sizes = tf.ones_like(codes)
-        for number, token in enumerate(self.allow_special):
+        given = codes
+        # The longest last, for a token may be the beginning of another.
+        order = sorted(range(len(self.allow_special)), key=self._length_of_special)
+        for number in order:
+            token = self.allow_special[number]
             length = len(token)
-            padded = tf.pad(codes, [[0, length]])
+            padded = tf.pad(given, [[0, length]])
             same = at + length <= ends
             for place, char in enumerate(token):
                 same &= padded[place : place + count] == ord(char)
