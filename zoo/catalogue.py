@@ -162,7 +162,7 @@ def list_models(pattern: str | None = None) -> ModelList:
     Example:
 
     >>> list_models("*-tiny").names
-    ['gau-alpha-tiny']
+    ['gau-alpha-tiny', 'roformer-v2-tiny']
     """
     wanted = "*" if pattern is None else pattern.lower()
     return ModelList(

@@ -28,18 +28,13 @@ import pretrain_mlm  # noqa: E402
 # As many parameters: 4,318,208 and 4,317,696 with the head.
 MODELS = {
     "gau-alpha-tiny": ["--preset", "gau-alpha-tiny"],
-    "roformer-v2-tiny": [
-        *("--preset", "roformer-v2-small", "--tokenizer", "gau-alpha-tiny"),
-        *("--override", "hidden_dim=256", "num_heads=4", "num_layers=2"),
-        "intermediate_dim=704",
-    ],
+    "roformer-v2-tiny": ["--preset", "roformer-v2-tiny"],
 }
 SMOKE = {
     "gau-alpha-tiny": [],
     "roformer-v2-tiny": [
-        *("--preset", "roformer-v2-small", "--tokenizer", "gau-alpha-tiny"),
-        *("--override", "hidden_dim=32", "num_heads=2", "num_layers=1"),
-        "intermediate_dim=64",
+        *("--preset", "roformer-v2-tiny", "--override", "hidden_dim=32"),
+        *("num_heads=2", "num_layers=1", "intermediate_dim=64"),
     ],
 }
 CURVES = {

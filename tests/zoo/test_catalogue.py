@@ -72,7 +72,10 @@ def test_list_all():
         ("gau-alpha", ["gau-alpha"]),
         ("GAU*", ["gau-alpha", "gau-alpha-tiny"]),
         ("*-large", ["roformer-v2-large"]),
-        ("roformer-v[2]-*", [f"roformer-v2-{s}" for s in ("small", "base", "large")]),
+        (
+            "roformer-v[2]-*",
+            [f"roformer-v2-{s}" for s in ("small", "base", "large", "tiny")],
+        ),
         ("zzz", []),
         ("", []),
     ],

@@ -28,7 +28,7 @@ BASELINES = {"bert-base-chinese", "roberta-wwm-ext-chinese"}
 
 
 def test_every_model_has_a_row():
-    assert set(PRESETS) == RELEASED | BASELINES | {"gau-alpha-tiny"}
+    assert set(PRESETS) == RELEASED | BASELINES | {"gau-alpha-tiny", "roformer-v2-tiny"}
     assert all(name == row.name for name, row in PRESETS.items())
 
 
