@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from bert4keras3.export.signatures import Signatures, model_inputs, pieces_of
-from bert4keras3.text.graph_packing import places_in_rows
+from bert4keras3.text.graph_rows import counts_in_rows, places_in_rows
 
 __all__ = ["AnswerSignatures"]
 
@@ -27,8 +27,7 @@ class AnswerSignatures(Signatures):
     def columns(self) -> list[tf.TensorSpec]:
         return [QUESTION, PASSAGE]
 
-    def more_inputs(self) -> list[str]:
-        return ["span_mask"]
+    more_inputs = ("span_mask",)
 
     def answer(self, question: Any, passage: Any = None) -> dict[str, Any]:
         count = tf.size(question)
@@ -85,12 +84,8 @@ class AnswerSignatures(Signatures):
         count = tf.size(question)
         head, body = tokenizer.tokens(question), tokenizer.tokens(passage)
 
-        def counts(rows: Any) -> Any:
-            return tf.reshape(
-                tf.math.bincount(rows, minlength=count, maxlength=count), [count]
-            )
-
-        head_all, body_all = counts(head.rows), counts(body.rows)
+        head_all = counts_in_rows(head.rows, count)
+        body_all = counts_in_rows(body.rows, count)
         head_count = tf.minimum(head_all, preprocessor.max_question_length)
         room = size - head_count - 3
         fits = (room > overlap) | (body_all <= room)

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from bert4keras3.export.signatures import Signatures, in_rows, model_inputs
+from bert4keras3.text.graph_rows import counts_in_rows
 
 __all__ = ["BlankSignatures"]
 
@@ -36,7 +37,7 @@ class BlankSignatures(Signatures):
         inputs = {**model_inputs(encoded), "mask_positions": positions}
         probabilities = tf.nn.softmax(self.outputs(inputs)["logits"])
         best, ids = tf.math.top_k(probabilities[:, :-1], TOP_K)
-        counts = tf.math.bincount(rows, minlength=count, maxlength=count)
+        counts = counts_in_rows(rows, count)
         there = tf.sequence_mask(counts, tf.shape(ids)[1])[:, :, None]
         return {
             "tokens": tf.where(

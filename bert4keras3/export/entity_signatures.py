@@ -9,10 +9,11 @@ import tensorflow as tf
 from bert4keras3.export.signatures import (
     Signatures,
     in_rows,
-    model_inputs,
     names_of_classes,
     pieces_of,
+    token_inputs,
 )
+from bert4keras3.text.graph_rows import counts_in_rows
 
 __all__ = ["EntitySignatures", "spans_above"]
 
@@ -25,14 +26,11 @@ class EntitySignatures(Signatures):
     `texts`, strings; `scores`, logits. `counts`, int32 `(B,)`, says how many there are.
     """
 
-    def more_inputs(self) -> list[str]:
-        return ["token_mask"]
+    more_inputs = ("token_mask",)
 
     def answer(self, text: Any, pair: Any = None) -> dict[str, Any]:
         encoded = self.encode(text)
-        inputs = model_inputs(encoded)
-        inputs["token_mask"] = tf.cast(encoded["starts"] >= 0, "int32")
-        logits = self.outputs(inputs)["logits"]
+        logits = self.outputs(token_inputs(encoded))["logits"]
         rows, kinds, firsts, lasts, scores = spans_above(logits, encoded)
         starts = tf.gather_nd(encoded["starts"], tf.stack([rows, firsts], 1))
         ends = tf.gather_nd(encoded["ends"], tf.stack([rows, lasts], 1))
@@ -55,7 +53,7 @@ class EntitySignatures(Signatures):
             ),
             "texts": in_rows(pieces_of(text, rows, starts, ends), rows, count, ""),
             "scores": in_rows(scores, rows, count, 0.0),
-            "counts": tf.math.bincount(rows, minlength=count, maxlength=count),
+            "counts": counts_in_rows(rows, count),
         }
 
 

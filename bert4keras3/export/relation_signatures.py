@@ -10,10 +10,11 @@ from bert4keras3.export.entity_signatures import spans_above
 from bert4keras3.export.signatures import (
     Signatures,
     in_rows,
-    model_inputs,
     names_of_classes,
     pieces_of,
+    token_inputs,
 )
+from bert4keras3.text.graph_rows import counts_in_rows, places_in_rows
 
 __all__ = ["RelationSignatures"]
 
@@ -27,14 +28,11 @@ class RelationSignatures(Signatures):
     none. `counts`, int32 `(B,)`, says how many there are.
     """
 
-    def more_inputs(self) -> list[str]:
-        return ["token_mask"]
+    more_inputs = ("token_mask",)
 
     def answer(self, text: Any, pair: Any = None) -> dict[str, Any]:
         encoded = self.encode(text)
-        inputs = model_inputs(encoded)
-        inputs["token_mask"] = tf.cast(encoded["starts"] >= 0, "int32")
-        outputs = self.outputs(inputs)
+        outputs = self.outputs(token_inputs(encoded))
         rows, subjects, kinds, objects = self._linked(outputs, encoded)
 
         def characters(spans: Any) -> tuple[Any, Any]:
@@ -49,7 +47,7 @@ class RelationSignatures(Signatures):
         names = tf.gather(names_of_classes(self.model), kinds)
         answers = {
             "predicates": in_rows(names, rows, count, ""),
-            "counts": tf.math.bincount(rows, minlength=count, maxlength=count),
+            "counts": counts_in_rows(rows, count),
         }
         for part, (starts, ends) in found.items():
             pieces = pieces_of(text, rows, starts, ends)
@@ -79,9 +77,7 @@ class RelationSignatures(Signatures):
         ends = tf.searchsorted(objects[:, 0], subjects[:, 0], side="right")
         counts = ends - begins
         which = tf.repeat(tf.range(tf.shape(subjects)[0]), counts)
-        within = tf.range(tf.size(which)) - tf.gather(
-            tf.cumsum(counts, exclusive=True), which
-        )
+        within = places_in_rows(which, counts)
         subject = tf.gather(subjects, which)
         object_ = tf.gather(objects, tf.gather(begins, which) + within)
 

@@ -47,6 +47,8 @@ class Signatures:
 
     # Tokens that are recognised in texts: names of attributes of the tokenizer.
     special: tuple[str, ...] = ()
+    # Inputs of the task beside those of a backbone, int32 `(B, T)`.
+    more_inputs: tuple[str, ...] = ()
 
     def __init__(
         self, model: Any, tokenizer: Tokenizer | None = None, pairs: bool = False
@@ -78,15 +80,11 @@ class Signatures:
 
     def tokenized_columns(self) -> list[tf.TensorSpec]:
         """What `tokenized` takes."""
-        names = ["token_ids", "segment_ids", "padding_mask", *self.more_inputs()]
+        names = ["token_ids", "segment_ids", "padding_mask", *self.more_inputs]
         specs = [tf.TensorSpec([None, None], "int32", name=name) for name in names]
         if self.backbone.use_position_ids:
             specs.append(tf.TensorSpec([None, None], "float32", name="position_ids"))
         return specs
-
-    def more_inputs(self) -> list[str]:
-        """Inputs of the task beside those of a backbone, int32 `(B, T)`."""
-        return []
 
     # --- Signatures -------------------------------------------------------------------
 
@@ -170,6 +168,12 @@ def model_inputs(encoded: dict[str, Any]) -> dict[str, Any]:
         "segment_ids": encoded["segment_ids"],
         "padding_mask": tf.cast(encoded["padding_mask"], "int32"),
     }
+
+
+def token_inputs(encoded: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a task that reads single texts token by token."""
+    mask = tf.cast(encoded["starts"] >= 0, "int32")
+    return {**model_inputs(encoded), "token_mask": mask}
 
 
 def names_of_classes(model: Any) -> Any:

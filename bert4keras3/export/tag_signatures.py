@@ -9,10 +9,11 @@ import tensorflow as tf
 from bert4keras3.export.signatures import (
     Signatures,
     in_rows,
-    model_inputs,
     names_of_classes,
     pieces_of,
+    token_inputs,
 )
+from bert4keras3.text.graph_rows import counts_in_rows
 
 __all__ = ["TagSignatures"]
 
@@ -26,16 +27,12 @@ class TagSignatures(Signatures):
     and `counts`, `(B,)`: what `TokenClassifier.recognize` gives.
     """
 
-    def more_inputs(self) -> list[str]:
-        return ["token_mask"]
+    more_inputs = ("token_mask",)
 
     def answer(self, text: Any, pair: Any = None) -> dict[str, Any]:
         encoded = self.encode(text)
-        inputs = model_inputs(encoded)
         mask = encoded["starts"] >= 0
-        logits = self.outputs({**inputs, "token_mask": tf.cast(mask, "int32")})[
-            "logits"
-        ]
+        logits = self.outputs(token_inputs(encoded))["logits"]
         tags = self.model.decoder.decode(logits, tf.cast(mask, "int32"))
         names = tf.concat([names_of_classes(self.model), [""]], 0)
         tags = tf.where(mask & (tags >= 0), tags, self.model.num_classes)
@@ -88,5 +85,5 @@ class TagSignatures(Signatures):
             "entity_texts": in_rows(
                 pieces_of(text, rows, first, last), rows, count, ""
             ),
-            "counts": tf.math.bincount(rows, minlength=count, maxlength=count),
+            "counts": counts_in_rows(rows, count),
         }

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from bert4keras3.text.graph_rows import places_in_rows
 from bert4keras3.text.graph_tables import PAGE_BITS, SLOW, CharacterTable
 
 
@@ -65,9 +66,7 @@ class GraphCharacters(tf.Module):
         begins = tf.gather(self.starts, rows)
         counts = tf.where(slow, tf.gather(self.starts, rows + 1) - begins, 1)
         sources = tf.repeat(tf.range(tf.size(places)), counts)
-        within = tf.range(tf.size(sources)) - tf.gather(
-            tf.cumsum(counts, exclusive=True), sources
-        )
+        within = places_in_rows(sources, counts)
         begins = tf.where(slow, begins, places)
         parts = tf.gather(begins, sources) + within
         orders = tf.gather(self.orders, parts)

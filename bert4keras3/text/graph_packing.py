@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from bert4keras3.text.graph_rows import counts_in_rows, places_in_rows
 from bert4keras3.text.inputs import as_buckets
 
 
@@ -70,7 +71,7 @@ def lay_out(
             f"max_length={max_length} has no room for {special} special tokens. "
             f"Use at least {special + len(texts)}."
         )
-    counts = [_counts(rows, num_rows) for rows in texts]
+    counts = [counts_in_rows(rows, num_rows) for rows in texts]
     # `[CLS]` counts for both texts while they are cut, as in bert4keras.
     full = [count + 2 for count in counts]
     if max_length is not None:
@@ -91,17 +92,6 @@ def lay_out(
         at = tf.searchsorted(buckets, width[None], side="left")[0]
         width = tf.gather(buckets, at)
     return Layout(list(texts), columns, lengths, width)
-
-
-def places_in_rows(rows: Any, counts: Any) -> Any:
-    """Number the members of each row, from 0; the rows are sorted."""
-    begins = tf.cumsum(counts, exclusive=True)
-    return tf.range(tf.size(rows)) - tf.gather(begins, rows)
-
-
-def _counts(rows, num_rows):
-    counts = tf.math.bincount(rows, minlength=num_rows, maxlength=num_rows)
-    return tf.reshape(counts, [num_rows])
 
 
 def _shortened(lengths, most):

@@ -10,6 +10,7 @@ from bert4keras3.text import pre_tokenization
 from bert4keras3.text.graph_characters import GraphCharacters
 from bert4keras3.text.graph_packing import lay_out
 from bert4keras3.text.graph_pieces import GraphPieces
+from bert4keras3.text.graph_rows import behind_first, places_in_rows
 from bert4keras3.text.graph_tables import (
     BLANK,
     KIND_BITS,
@@ -268,12 +269,7 @@ class GraphTokenizer(tf.Module):
             codes = tf.where(same, NUM_CODE_POINTS + number, codes)
             sizes = tf.where(same, length, sizes)
         # What follows the first character of a special token is part of it.
-        covered = tf.tensor_scatter_nd_add(
-            tf.zeros([count + 1], "int32"),
-            tf.concat([at + 1, at + sizes], 0)[:, None],
-            tf.concat([tf.ones_like(at), -tf.ones_like(at)], 0),
-        )
-        kept = tf.cast(tf.where(tf.cumsum(covered)[:-1] == 0)[:, 0], "int32")
+        kept = tf.cast(tf.where(~behind_first(sizes))[:, 0], "int32")
         splits = tf.searchsorted(kept, splits, side="left")
         lasts = kept + tf.gather(sizes, kept) - 1
         return tf.gather(codes, kept), splits, kept, lasts
@@ -305,10 +301,7 @@ def _extent(firsts, lasts, at, sizes):
     """The first and the last character that each token came from."""
     # Sorting marks may have moved characters within a token.
     owners = tf.repeat(tf.range(tf.size(at)), sizes)
-    within = tf.range(tf.size(owners)) - tf.gather(
-        tf.cumsum(sizes, exclusive=True), owners
-    )
-    covered = tf.gather(at, owners) + within
+    covered = tf.gather(at, owners) + places_in_rows(owners, sizes)
     return (
         tf.math.segment_min(tf.gather(firsts, covered), owners),
         tf.math.segment_max(tf.gather(lasts, covered), owners),

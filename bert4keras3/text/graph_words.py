@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from bert4keras3.text.graph_rows import behind_first
 from bert4keras3.text.graph_tables import DROPPED, STANDALONE
 from bert4keras3.text.graph_trie import GraphTrie
 from bert4keras3.text.jieba_words import ALPHANUMERIC, Jieba, is_in_block
@@ -87,15 +88,7 @@ class GraphWords(tf.Module):
         kinds = tf.where(known, STANDALONE, kinds)
         values = tf.where(known, tokens, values)
         # What lies behind the first character of a token belongs to it.
-        owners = tf.range(tf.size(marks))
-        ends = owners + tf.where(known, sizes, 1)
-        reach = tf.where(known, ends, 0)
-        steps = tf.tensor_scatter_nd_add(
-            tf.zeros([tf.size(marks) + 1], "int32"),
-            tf.concat([owners, reach], 0)[:, None],
-            tf.concat([tf.cast(known, "int32"), -tf.cast(known, "int32")], 0),
-        )
-        covered = (tf.cumsum(steps)[:-1] > 0) & ~known
+        covered = behind_first(tf.where(known, sizes, 1))
         kinds = tf.where(covered, DROPPED, kinds)
         owners = tf.cumsum(tf.cast(~covered, "int32")) - 1
         firsts = tf.gather(tf.math.segment_min(sources, owners), owners)
