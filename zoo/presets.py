@@ -175,11 +175,42 @@ def _roformer_v2(
     )
 
 
-_TINY_TEXT = (
-    "whole-word masking, 36.9M token positions of People's Daily 1998-01, the "
-    "CLUECorpusSmall sample, reviews, 史记 in modern Chinese, three classical novels "
-    "and 宋词; by examples/pretrain_mlm.py"
-)
+def _tiny(
+    name: str,
+    architecture: str,
+    sizes: Mapping[str, Any],
+    paper: str,
+    notes: tuple[str, ...],
+) -> Preset:
+    """A model of this package; its figures come from examples/pretrain_mlm.py."""
+    return Preset(
+        name=name,
+        architecture=architecture,
+        config=dict(
+            sizes,
+            vocabulary_size=CHARACTERS.size,
+            hidden_dim=256,
+            num_segments=2,
+            dropout=0.1,
+            attention_dropout=0.1,
+            attention="bidirectional",
+        ),
+        vocabulary=CHARACTERS,
+        bundled=f"bundled/{name}",
+        zero_segments=True,
+        licence="Apache-2.0",
+        homepage="",
+        papers=(paper,),
+        pretraining=(
+            "whole-word masking, 36.9M token positions of People's Daily 1998-01, the "
+            "CLUECorpusSmall sample, reviews, 史记 in modern Chinese, three classical "
+            "novels and 宋词; by examples/pretrain_mlm.py"
+        ),
+        notes=(
+            *notes,
+            "For demos and tests; its README.md has the figures by source.",
+        ),
+    )
 
 
 # --- the rows -----------------------------------------------------------------------
@@ -422,67 +453,35 @@ _ROWS = (
             "is the copy of the CLUE organisers.",
         ),
     ),
-    # The figures of these rows come from runs of examples/pretrain_mlm.py.
-    Preset(
-        name="gau-alpha-tiny",
-        architecture="gau_alpha",
-        config=dict(
-            vocabulary_size=CHARACTERS.size,
+    _tiny(
+        "gau-alpha-tiny",
+        "gau_alpha",
+        dict(
             num_layers=4,
-            hidden_dim=256,
             intermediate_dim=384,
             key_dim=64,
-            num_segments=2,
             activation="swish",
-            dropout=0.1,
-            attention_dropout=0.1,
-            attention="bidirectional",
             normalizer="entropy_invariant_softmax",
         ),
-        vocabulary=CHARACTERS,
-        bundled="bundled/gau-alpha-tiny",
-        zero_segments=True,
-        licence="Apache-2.0",
-        homepage="",
-        papers=("https://kexue.fm/archives/9052",),
-        pretraining=_TINY_TEXT,
-        notes=(
+        "https://kexue.fm/archives/9052",
+        (
             "Held-out whole-word masked tokens (37145): accuracy 18.7 %, loss 4.97. "
             "Counting the same text: unigram 5.9 % (6.70), left bigram 5.6 % (6.56), "
             "right bigram 7.1 % (6.52), both with trigrams 9.8 % (6.36).",
             "Held-out single masked tokens (37776): accuracy 31.9 %, loss 3.96; "
             "unigram 5.6 % (6.71), left bigram 13.8 % (5.58), right bigram 14.9 % "
             "(5.50), both with trigrams 29.4 % (4.30).",
-            "For demos and tests; its README.md has the figures by source.",
         ),
     ),
-    Preset(
-        name="roformer-v2-tiny",
-        architecture="roformer_v2",
-        config=dict(
-            vocabulary_size=CHARACTERS.size,
-            num_layers=2,
-            num_heads=4,
-            hidden_dim=256,
-            intermediate_dim=704,
-            num_segments=2,
-            activation="relu",
-            dropout=0.1,
-            attention_dropout=0.1,
-            attention="bidirectional",
-        ),
-        vocabulary=CHARACTERS,
-        bundled="bundled/roformer-v2-tiny",
-        zero_segments=True,
-        licence="Apache-2.0",
-        homepage="",
-        papers=("https://kexue.fm/archives/8998",),
-        pretraining=_TINY_TEXT,
-        notes=(
+    _tiny(
+        "roformer-v2-tiny",
+        "roformer_v2",
+        dict(num_layers=2, num_heads=4, intermediate_dim=704, activation="relu"),
+        "https://kexue.fm/archives/8998",
+        (
             "Trained as gau-alpha-tiny was, with as many parameters, to compare them.",
             "Held-out whole-word masked tokens (37145): accuracy 19.0 %, loss 4.95; "
             "single masked tokens (37776): 33.1 %, loss 3.87.",
-            "For demos and tests; its README.md has the figures by source.",
         ),
     ),
 )
